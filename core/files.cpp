@@ -1,0 +1,129 @@
+#include "core/files.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "core/error.h"
+
+namespace unfurl {
+namespace {
+
+constexpr std::size_t kBuffer = 1 << 20;
+
+std::string reason() { return std::strerror(errno); }
+
+/// A rename is on disk only when its folder is.
+void sync_folder(const std::filesystem::path& folder) {
+  const int descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  ::fsync(descriptor);
+  ::close(descriptor);
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& path) { return std::string(MappedFile(path).text()); }
+
+void write_file(const std::filesystem::path& path, std::string_view bytes) {
+  FileWriter writer(path);
+  writer.write(bytes);
+  writer.commit();
+}
+
+FileWriter::FileWriter(std::filesystem::path path) : path_(std::move(path)), aside_(path_) {
+  aside_ += ".tmp";
+  descriptor_ = ::open(aside_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (descriptor_ < 0) throw Error(fmt::format("cannot write {}: {}", path_.string(), reason()));
+}
+
+FileWriter::~FileWriter() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  ::unlink(aside_.c_str());
+}
+
+void FileWriter::give_up(const char* what) {
+  const std::string why = reason();
+  ::close(std::exchange(descriptor_, -1));
+  ::unlink(aside_.c_str());
+  throw Error(fmt::format("cannot {} {}: {}", what, path_.string(), why));
+}
+
+void FileWriter::flush() {
+  const char* at = buffer_.data();
+  for (std::size_t left = buffer_.size(); left > 0;) {
+    const ssize_t done = ::write(descriptor_, at, left);
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) give_up("write");
+    at += done;
+    left -= static_cast<std::size_t>(done);
+  }
+  buffer_.clear();
+}
+
+void FileWriter::write(const void* bytes, std::size_t count) {
+  require(descriptor_ >= 0, "FileWriter: {} is closed", path_.string());
+  buffer_.append(static_cast<const char*>(bytes), count);
+  size_ += count;
+  if (buffer_.size() >= kBuffer) flush();
+}
+
+void FileWriter::commit() {
+  require(descriptor_ >= 0, "FileWriter: {} is closed", path_.string());
+  flush();
+  if (::fsync(descriptor_) != 0) give_up("write");
+  if (::close(std::exchange(descriptor_, -1)) != 0 || ::rename(aside_.c_str(), path_.c_str()) != 0) {
+    const std::string why = reason();
+    ::unlink(aside_.c_str());
+    throw Error(fmt::format("cannot write {}: {}", path_.string(), why));
+  }
+  sync_folder(path_.parent_path());
+}
+
+MappedFile::MappedFile(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) throw UserError(fmt::format("cannot read {}: {}", path.string(), reason()));
+  struct stat status {};
+  if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
+    const std::string why = S_ISDIR(status.st_mode) ? "it is a folder" : "it is not a regular file";
+    ::close(descriptor);
+    throw UserError(fmt::format("cannot read {}: {}", path.string(), why));
+  }
+  size_ = static_cast<std::size_t>(status.st_size);
+  if (size_ > 0) {
+    void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (mapped == MAP_FAILED) {
+      const std::string why = reason();
+      ::close(descriptor);
+      throw UserError(fmt::format("cannot read {}: {}", path.string(), why));
+    }
+    data_ = static_cast<const std::byte*>(mapped);
+  }
+  ::close(descriptor);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void make_folder(const std::filesystem::path& path) {
+  std::error_code error;
+  std::filesystem::create_directories(path, error);
+  if (error) throw Error(fmt::format("cannot make the folder {}: {}", path.string(), error.message()));
+  if (::access(path.c_str(), W_OK | X_OK) != 0) {
+    throw Error(fmt::format("cannot write to the folder {}: {}", path.string(), reason()));
+  }
+}
+
+std::uint64_t hash_bytes(std::string_view bytes, std::uint64_t seed) {
+  return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
+}
+
+}  // namespace unfurl

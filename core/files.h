@@ -1,0 +1,68 @@
+// Files: whole reads, memory maps, and writes that either happen whole or not at all.
+#pragma once
+#include <cstddef>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace unfurl {
+
+/// The whole file. Throws UserError naming the path where it cannot be read.
+std::string read_file(const std::filesystem::path& path);
+
+/// Writes beside `path` (same folder, name ending in ".tmp"), syncs, then renames over it: a reader, a kill or a full
+/// disk at any moment leaves the old file or the new one, whole. Throws Error naming path and reason; nothing is left.
+void write_file(const std::filesystem::path& path, std::string_view bytes);
+
+/// Streams a file the same way: `write` may be called often, `commit` makes it appear. Destroyed without commit, it
+/// leaves nothing.
+class FileWriter {
+ public:
+  explicit FileWriter(std::filesystem::path path);
+  ~FileWriter();
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+
+  /// Throws Error (disk full, ...) naming the path.
+  void write(const void* bytes, std::size_t count);
+  void write(std::string_view bytes) { write(bytes.data(), bytes.size()); }
+  /// Bytes written so far.
+  std::size_t size() const { return size_; }
+  void commit();
+
+ private:
+  void flush();
+  [[noreturn]] void give_up(const char* what);
+  std::filesystem::path path_, aside_;
+  int descriptor_ = -1;
+  std::size_t size_ = 0;
+  std::string buffer_;
+};
+
+/// A file mapped read-only. An empty file maps to no bytes.
+class MappedFile {
+ public:
+  /// Throws UserError naming the path where it cannot be opened.
+  explicit MappedFile(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::byte* data() const { return data_; }
+  std::size_t size() const { return size_; }
+  std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// Makes the folder and its parents. Throws Error naming the path where that fails or it is not writable.
+void make_folder(const std::filesystem::path& path);
+
+/// XXH3, 64 bits, of the bytes.
+std::uint64_t hash_bytes(std::string_view bytes, std::uint64_t seed = 0);
+
+}  // namespace unfurl

@@ -1,0 +1,19 @@
+// General matrix product.
+//
+//   c[m,n] = (accumulate ? c : 0) + op(a)[m,k] * op(b)[k,n],    op(x) = x, or its transpose
+//
+// a: [m,k], or [k,m] where transposed.  b: [k,n], or [n,k] where transposed.  c: [m,n]. All of T, in rows with strides.
+// Products of few rows (m <= 8, a plain, b transposed: decoding) take a path of their own that reads b once at memory
+// speed; all others are cut into tiles that depend on the shape alone, each one single-threaded BLIS call over the
+// whole of k. So the bits do not depend on the number of threads.
+#pragma once
+#include "kernels/queue.h"
+
+namespace unfurl::kernels {
+
+/// Overwrites c, or adds to it.
+template <class Queue, class T>
+void matmul(const Queue& queue, Matrix<T> c, Matrix<const T> a, bool transpose_a, Matrix<const T> b, bool transpose_b,
+            Index m, Index n, Index k, bool accumulate);
+
+}  // namespace unfurl::kernels
