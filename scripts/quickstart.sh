@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The whole method in small: sets the machine up, builds the program, synthesises a corpus, trains three models on it and
+# shows their expansions. A few minutes on two cores.
+# usage: scripts/quickstart.sh [options of unfurl run]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/setup.sh
+launcher=()
+if command -v ccache >/dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
+cmake --preset cpu "${launcher[@]}"
+cmake --build --preset cpu --target unfurl  # the tests and the benchmarks can wait
+exec build/cpu/unfurl run recipes/quickstart.yaml "$@"
