@@ -1,0 +1,64 @@
+// A model's parameters, in flat arenas: one each for those that decay, those that do not, and those that are frozen (no
+// gradient, no optimiser state). A collective, a norm or an optimiser step is one launch per arena.
+#pragma once
+#include <array>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace unfurl {
+
+enum class ParameterGroup { decayed, undecayed, frozen };
+
+constexpr const char* name_of(ParameterGroup group) {
+  constexpr const char* kNames[] = {"decayed", "undecayed", "frozen"};
+  return kNames[static_cast<int>(group)];
+}
+
+/// A named part of a joint parameter: rows (dimension 0) or columns (dimension 1) [begin, end) of it.
+struct ParameterPart {
+  std::string name;
+  int dimension = 0;
+  Index begin = 0;
+  Index end = 0;
+};
+
+struct Parameter {
+  std::string name;
+  Shape shape;
+  ParameterGroup group = ParameterGroup::decayed;
+  std::vector<ParameterPart> parts;  // how it is named in files; empty: as one, under its own name
+  Index offset = 0;                  // elements, in its arena
+  Tensor value;
+};
+
+class Parameters {
+ public:
+  /// Announces a parameter before allocate(); returns its number. Each starts at a multiple of 256 bytes of floats.
+  std::size_t declare(std::string name, Shape shape, ParameterGroup group, std::vector<ParameterPart> parts = {});
+
+  /// Makes the arenas, zero, and the tensors; with `gradients`, gradients too (zero), attached to the tensors.
+  void allocate(DType dtype, Device device, bool gradients);
+
+  const Tensor& operator[](std::size_t number) const { return all_[number].value; }
+  const std::vector<Parameter>& all() const { return all_; }
+  /// The number of elements of all parameters, without the padding between them.
+  Index count() const;
+
+  /// The flat arena of a group, [elements]; undefined where it is empty.
+  const Tensor& values(ParameterGroup group) const { return values_[static_cast<std::size_t>(group)]; }
+  const Tensor& gradients(ParameterGroup group) const { return gradients_[static_cast<std::size_t>(group)]; }
+
+  /// Attaches other flat gradients in place of the current ones, which are returned: [decayed, undecayed].
+  std::array<Tensor, 2> swap_gradients(std::array<Tensor, 2> gradients);
+
+ private:
+  void attach();
+  std::vector<Parameter> all_;
+  std::array<Tensor, 3> values_;
+  std::array<Tensor, 3> gradients_;
+  std::array<Index, 3> sizes_{};
+};
+
+}  // namespace unfurl
