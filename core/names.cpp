@@ -1,0 +1,53 @@
+#include "core/names.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <vector>
+
+namespace unfurl {
+namespace {
+
+/// Optimal string alignment distance: insertions, deletions, substitutions and swaps of neighbours.
+std::size_t distance(std::string_view a, std::string_view b) {
+  const auto lower = [](char c) { return std::tolower(static_cast<unsigned char>(c)); };
+  std::vector<std::size_t> before(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) last[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const bool same = lower(a[i - 1]) == lower(b[j - 1]);
+      row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (same ? 0 : 1)});
+      const bool swapped = i > 1 && j > 1 && lower(a[i - 1]) == lower(b[j - 2]) && lower(a[i - 2]) == lower(b[j - 1]);
+      if (swapped) row[j] = std::min(row[j], before[j - 2] + 1);
+    }
+    before.swap(last);
+    last.swap(row);
+  }
+  return last[b.size()];
+}
+
+}  // namespace
+
+std::string nearest_name(std::string_view name, std::span<const std::string_view> candidates) {
+  if (name.size() > 200) return {};
+  std::string_view best;
+  std::size_t fewest = 0;
+  for (const std::string_view candidate : candidates) {
+    const std::size_t changes = distance(name, candidate);
+    const std::size_t close = std::max<std::size_t>(1, std::max(name.size(), candidate.size()) / 3);
+    if (changes <= close && (best.empty() || changes < fewest)) {
+      best = candidate;
+      fewest = changes;
+    }
+  }
+  return std::string(best);
+}
+
+std::string did_you_mean(std::string_view name, std::span<const std::string_view> candidates) {
+  const std::string nearest = nearest_name(name, candidates);
+  return nearest.empty() ? nearest : fmt::format("; did you mean \"{}\"?", nearest);
+}
+
+}  // namespace unfurl

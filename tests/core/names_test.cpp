@@ -1,0 +1,29 @@
+#include "core/names.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+
+namespace unfurl::tests {
+namespace {
+
+constexpr std::array<std::string_view, 4> kNames = {"learning_rate", "dropout", "seed", "FLV"};
+
+TEST(NearestName, FindsAMistypedName) {
+  EXPECT_EQ(nearest_name("learing_rate", kNames), "learning_rate");
+  EXPECT_EQ(nearest_name("dorpout", kNames), "dropout");
+  EXPECT_EQ(nearest_name("SEED", kNames), "seed");
+  EXPECT_EQ(nearest_name("FVL", kNames), "FLV") << "a swap of neighbours is one change";
+}
+
+TEST(NearestName, SuggestsNothingFarFetched) {
+  EXPECT_EQ(nearest_name("banana", kNames), "");
+  EXPECT_EQ(nearest_name("", kNames), "");
+  EXPECT_EQ(nearest_name("seed", {}), "");
+  EXPECT_EQ(nearest_name(std::string(100000, 'x'), kNames), "");
+  EXPECT_EQ(did_you_mean("banana", kNames), "");
+  EXPECT_EQ(did_you_mean("sead", kNames), "; did you mean \"seed\"?");
+}
+
+}  // namespace
+}  // namespace unfurl::tests
