@@ -217,11 +217,12 @@ void adafactor(const Queue& queue, T* weight, T* row, T* column, T* gradient, co
     return static_cast<double>(state);
   };
   queue.pool().parallel_for(across, [&](Index chunk) {
-    const Index end = std::min(cols, (chunk + 1) * tiles.width);
-    for (Index c = chunk * tiles.width; c < end; ++c) {
-      double sum = 0;
-      for (Index down = 0; down < tiles.down; ++down) sum += column_sums[down * cols + c];
-      column_factor[c] = static_cast<T>(inverse_root(moving_mean(column[c], sum, rows)));
+    const Index begin = chunk * tiles.width, end = std::min(cols, begin + tiles.width);
+    for (Index down = 1; down < tiles.down; ++down) {
+      for (Index c = begin; c < end; ++c) column_sums[c] += column_sums[down * cols + c];
+    }
+    for (Index c = begin; c < end; ++c) {
+      column_factor[c] = static_cast<T>(inverse_root(moving_mean(column[c], column_sums[c], rows)));
     }
   });
   if (factored) {
