@@ -1,0 +1,199 @@
+#include "train/recipe/pipeline.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "train/nearest.h"
+
+namespace unfurl::train {
+namespace {
+
+constexpr const char* kStageKeys[] = {"name", "kind", "runs"};
+
+/// What a stage says about itself; the rest of its keys are the recipe's.
+void describe_stage(Schema& schema, Stage& stage) {
+  schema.field("name", stage.name, "of the stage, and of its folder; by default its kind");
+  schema.field("kind", stage.kind, "what it does");
+  schema.paths("runs", stage.runs, "expand, eval: runs to look at; by default all training stages before");
+}
+
+bool is_stage_key(const std::string& key) { return std::ranges::find(kStageKeys, key) != std::end(kStageKeys); }
+
+Stage bind_stage(const Node& common, const Node& item, const std::string& file) {
+  if (item.kind != Node::Kind::map) user_error("{}: a stage is a map of keys, got {}", item.where, item.described());
+  if (item.find("kind") == nullptr) {
+    user_error("{}: this stage needs a kind: one of {}", item.where, fmt::join(names(StageKind{}), ", "));
+  }
+  Node about = Node::map(item.where), own = Node::map(item.where);
+  for (const Node& member : item.items) (is_stage_key(member.key) ? about : own).put(member.key, member);
+
+  Stage stage;
+  Schema schema("stage");
+  describe_stage(schema, stage);
+  schema.read(about);
+  if (stage.name.empty()) stage.name = to_string(stage.kind);
+
+  Node node = merged(common, own);
+  if (own.find("output") == nullptr) node.erase("output");
+  node.put("name", Node::scalar(stage.name, item.where));
+  stage.recipe = bind_recipe(std::move(node), fmt::format("{}: stage {}", file, stage.name));
+  if (own.find("output") == nullptr) stage.recipe.output.clear();
+  return stage;
+}
+
+Node write_stage(Stage& stage) {
+  Schema about, recipe;
+  describe_stage(about, stage);
+  describe(recipe, stage.recipe);
+  Node out = about.write();
+  for (Node& member : recipe.write().items) {
+    if (member.key == "name" || (member.key == "output" && stage.recipe.output.empty())) continue;
+    std::string key = member.key;
+    out.put(std::move(key), std::move(member));
+  }
+  return out;
+}
+
+/// Puts folders for "$NAME" in the paths of all stages.
+void resolve(Pipeline& pipeline, const std::string& file) {
+  std::vector<std::string> known;
+  for (const Stage& stage : pipeline.stages) known.push_back(stage.name);
+  for (Stage& stage : pipeline.stages) {
+    if (stage.recipe.output.empty()) stage.recipe.output = pipeline.output + '/' + stage.name;
+  }
+  for (Stage& stage : pipeline.stages) {
+    const auto folder = [&](std::string& path) {
+      if (!path.starts_with('$')) return;
+      const std::size_t end = std::min(path.find('/'), path.size());
+      const std::string name = path.substr(1, end - 1);
+      const auto found = std::ranges::find(pipeline.stages, name, &Stage::name);
+      if (found == pipeline.stages.end()) {
+        user_error("{}: stage {}: {} names no stage{}", file, stage.name, path, did_you_mean(name, known));
+      }
+      path = found->recipe.output + path.substr(end);
+    };
+    Schema about, recipe;
+    describe_stage(about, stage);
+    describe(recipe, stage.recipe);
+    about.each_path(folder);
+    recipe.each_path(folder);
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> names(StageKind) {
+  return {"synth", "pairs", "split", "tokenizer", "train", "expand", "eval"};
+}
+
+Pipeline load_pipeline(const std::filesystem::path& path, const std::vector<std::string>& sets) {
+  const std::string file = path.string();
+  Node node = load_document(path);
+  for (const std::string& set : sets) set_value(node, set);
+  const Node* list = node.find("stages");
+  if (list == nullptr) user_error("{}: this recipe lists no stages: start it by `unfurl train {}`", file, file);
+  if (list->kind != Node::Kind::list) user_error("{}: stages must be a list, got {}", list->where, list->described());
+  if (list->items.empty()) user_error("{}: stages is empty", list->where);
+  const Node stages = *list;
+  node.erase("stages");
+
+  Pipeline pipeline;
+  const Recipe common = bind_recipe(node, file);
+  pipeline.name = common.name;
+  pipeline.output = common.output;
+  Node dumped = Node::list();
+  for (const Node& item : stages.items) {
+    Stage stage = bind_stage(node, item, file);
+    if (std::ranges::find(pipeline.stages, stage.name, &Stage::name) != pipeline.stages.end()) {
+      user_error("{}: there are two stages named \"{}\": give one another name", item.where, stage.name);
+    }
+    if (stage.runs.empty() && (stage.kind == StageKind::expand || stage.kind == StageKind::eval)) {
+      for (const Stage& before : pipeline.stages) {
+        if (before.kind == StageKind::train) stage.runs.push_back('$' + before.name);
+      }
+    }
+    dumped.items.push_back(write_stage(stage));
+    pipeline.stages.push_back(std::move(stage));
+  }
+  Node resolved = Node::map();
+  resolved.put("name", Node::scalar(pipeline.name));
+  resolved.put("output", Node::scalar(pipeline.output));
+  resolved.put("stages", std::move(dumped));
+  pipeline.resolved = to_yaml(resolved);
+  resolve(pipeline, file);
+  return pipeline;
+}
+
+bool is_pipeline(const std::filesystem::path& path) { return load_document(path).find("stages") != nullptr; }
+
+std::vector<std::string> stage_inputs(const Stage& stage) {
+  const Recipe& recipe = stage.recipe;
+  std::vector<std::string> out;
+  const auto add = [&](const std::string& path) {
+    if (!path.empty()) out.push_back(path);
+  };
+  const auto add_sources = [&] {
+    for (const SourceConfig& source : recipe.data.sources) add(source.path);
+  };
+  switch (stage.kind) {
+    case StageKind::synth:
+      break;
+    case StageKind::pairs:
+      add(recipe.data.prompts);
+      break;
+    case StageKind::split:
+    case StageKind::tokenizer:
+      add_sources();
+      break;
+    case StageKind::train:
+      add_sources();
+      add(recipe.tokenizer.path);
+      add(recipe.start);
+      break;
+    case StageKind::eval:
+      add_sources();
+      [[fallthrough]];
+    case StageKind::expand:
+      for (const std::string& run : stage.runs) add(run);
+      break;
+  }
+  return out;
+}
+
+std::uint64_t stage_hash(const Stage& stage) {
+  Stage copy = stage;
+  Node all = write_stage(copy), kept = Node::map();
+  std::vector<std::string> keys = {"kind", "seed"};
+  const auto add = [&](std::initializer_list<const char*> more) { keys.insert(keys.end(), more.begin(), more.end()); };
+  switch (stage.kind) {
+    case StageKind::synth:
+    case StageKind::pairs:
+    case StageKind::split:
+      add({"data"});
+      break;
+    case StageKind::tokenizer:
+      add({"data", "tokenizer"});
+      break;
+    case StageKind::train:
+      add({"start", "model", "tokenizer", "data", "batch", "optimizer", "schedule", "train", "prefix", "samples"});
+      break;
+    case StageKind::expand:
+      add({"runs", "samples"});
+      break;
+    case StageKind::eval:
+      add({"runs", "data", "eval"});
+      break;
+  }
+  for (const std::string& key : keys) kept.put(key, *all.find(key));
+  return hash_bytes(to_yaml(kept));
+}
+
+std::string document_stage() {
+  Stage standard;
+  Schema schema;
+  describe_stage(schema, standard);
+  return schema.documented();
+}
+
+}  // namespace unfurl::train

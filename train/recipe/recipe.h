@@ -1,0 +1,225 @@
+// A recipe: everything that decides what a run does, read from YAML.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "train/recipe/schema.h"
+
+namespace unfurl::train {
+
+enum class BlockKind { parallel, serial };
+enum class NormKind { rms, layer };
+enum class ActivationKind { swiglu, geglu, gelu };
+enum class TokenizerKind { bpe, unigram };
+enum class DataPart { base, refine, all };
+enum class OptimizerKind { adamw, adafactor };
+enum class ScheduleKind { constant, cosine, linear, inverse_sqrt };
+enum class PrefixPolicy { none, always, dropout };
+enum class RateShape { linear, cosine, quadratic };
+enum class KeepMode { verbatim, free };
+enum class SplitSide { train, validation, test };
+
+struct ModelConfig {
+  std::string preset;           // "" or one of preset_names(); fills what the recipe does not give
+  std::int64_t vocab_size = 0;  // 0: the tokenizer's
+  std::int64_t width = 128;
+  std::int64_t layers = 4;
+  std::int64_t heads = 2;
+  std::int64_t kv_heads = 1;
+  std::int64_t head_dim = 64;
+  std::int64_t ff_width = 0;  // 0: 4 width; resolved on loading
+  std::int64_t context = 128;
+  BlockKind block = BlockKind::parallel;
+  NormKind norm = NormKind::rms;
+  double norm_eps = 1e-6;
+  ActivationKind activation = ActivationKind::swiglu;
+  bool qk_norm = false;
+  bool tied = true;
+  double rope_base = 10000;
+  double init_std = 0.02;
+  bool init_scaled = true;
+  double dropout = 0;
+};
+
+struct TokenizerRecipe {
+  std::string path;
+  std::int64_t vocab_size = 4096;
+  TokenizerKind type = TokenizerKind::bpe;
+  double character_coverage = 0.9995;
+  std::int64_t max_lines = 0;  // 0: all
+};
+
+struct SourceConfig {
+  std::string path;
+  double weight = 1;
+};
+
+struct SplitRecipe {
+  double train = 0.7;
+  double validation = 0.2;
+  double test = 0.1;
+  double base = 0.5;
+  double similarity = 0.5;
+};
+
+struct DataConfig {
+  std::vector<SourceConfig> sources;
+  DataPart part = DataPart::all;
+  SplitRecipe split;
+  double bad_line_share = 0.01;
+  std::int64_t context = 0;  // 0: model.context; resolved on loading
+  double subword_sampling = 0;
+  double unconditional_share = 0;
+  std::string prompts;
+  std::int64_t pairs = 20000;
+  std::int64_t queries_per_prompt = 5;
+  double copy_share = 0.4;
+  double held_out_share = 0.1;
+  bool normalize = false;
+};
+
+struct BatchConfig {
+  std::int64_t slots = 8;
+  std::int64_t micro_batches = 1;
+  std::int64_t tokens = 1024;
+  std::int64_t documents = 64;
+};
+
+struct AdafactorConfig {
+  double decay = 0.8;
+  double eps1 = 1e-30;
+  double eps2 = 1e-3;
+  double clip_threshold = 1;
+  bool parameter_scale = false;
+};
+
+struct OptimizerConfig {
+  OptimizerKind name = OptimizerKind::adamw;
+  double learning_rate = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0.1;
+  double clip_norm = 1;  // 0: off
+  AdafactorConfig adafactor;
+};
+
+struct ScheduleConfig {
+  ScheduleKind name = ScheduleKind::cosine;
+  std::int64_t warmup_steps = 50;
+  double final_ratio = 0.1;
+};
+
+struct TrainConfig {
+  std::int64_t steps = 1000;
+  std::int64_t log_every = 10;
+  std::int64_t validate_every = 100;
+  std::int64_t validation_tokens = 20000;  // 0: all
+  std::int64_t checkpoint_every = 500;     // 0: only at the end
+  std::int64_t keep = 2;
+  std::int64_t early_stop_patience = 0;  // 0: off
+  std::int64_t non_finite_limit = 10;
+  bool recompute = false;
+};
+
+struct PrefixConfig {
+  PrefixPolicy mode = PrefixPolicy::always;
+  double from = 0.4;
+  double to = 1;
+  RateShape shape = RateShape::linear;
+};
+
+struct SampleConfig {
+  std::vector<std::string> queries;
+  std::int64_t n = 4;
+  std::string prefix;
+  double temperature = 1;
+  double top_p = 1;
+  std::int64_t top_k = 0;  // 0: off
+  double min_p = 0;
+  std::int64_t max_tokens = 96;
+  KeepMode keep = KeepMode::verbatim;
+};
+
+struct EvalConfig {
+  SplitSide side = SplitSide::test;
+  std::int64_t pairs = 0;  // 0: all
+  std::int64_t ngram = 6;
+  double seen_share = 0.25;
+};
+
+struct Recipe {
+  std::string name;
+  std::string output;  // "": runs/NAME; resolved on loading
+  std::int64_t seed = 1;
+  std::string start;  // "": from scratch
+  ModelConfig model;
+  TokenizerRecipe tokenizer;
+  DataConfig data;
+  BatchConfig batch;
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  TrainConfig train;
+  PrefixConfig prefix;
+  SampleConfig samples;
+  EvalConfig eval;
+};
+
+/// Reads a recipe with what it extends, lays the `--set` assignments ("a.b=c") over it, fills in presets and checks it.
+/// `output` defaults to runs/NAME, `name` to the file's stem. Throws UserError, "file:line: what; what to do".
+Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& sets = {});
+
+/// The same from text, such as a checkpoint's; `name` stands for the file in messages.
+Recipe parse_recipe(std::string_view text, const std::string& name);
+
+/// From a tree of keys; `file` stands in the messages of rules that concern several keys.
+Recipe bind_recipe(Node node, const std::string& file);
+
+/// Every key of the resolved recipe as YAML, in a fixed order; parse_recipe reads back the same recipe.
+std::string dump_recipe(const Recipe& recipe);
+
+/// The same for every recipe that makes the same run: of all keys but `name` and `output`.
+std::uint64_t recipe_hash(const Recipe& recipe);
+
+/// Every key with its default, type and meaning: a YAML text with comments.
+std::string document_recipe();
+
+/// "palm-tiny", "palm-25m", ... and a preset's keys; throws UserError naming `where` for a name that is none.
+std::vector<std::string> preset_names();
+Node preset_keys(const std::string& preset, const std::string& where);
+
+/// The probability of leaving out a pair's prefix when `progress`, in [0, 1], of the run is done: 0 for mode always, 1
+/// for none.
+double prefix_dropout_rate(const PrefixConfig& config, double progress);
+
+std::vector<std::string> names(BlockKind);
+std::vector<std::string> names(NormKind);
+std::vector<std::string> names(ActivationKind);
+std::vector<std::string> names(TokenizerKind);
+std::vector<std::string> names(DataPart);
+std::vector<std::string> names(OptimizerKind);
+std::vector<std::string> names(ScheduleKind);
+std::vector<std::string> names(PrefixPolicy);
+std::vector<std::string> names(RateShape);
+std::vector<std::string> names(KeepMode);
+std::vector<std::string> names(SplitSide);
+
+void describe(Schema& schema, ModelConfig& config);
+void describe(Schema& schema, TokenizerRecipe& config);
+void describe(Schema& schema, SourceConfig& config);
+void describe(Schema& schema, SplitRecipe& config);
+void describe(Schema& schema, DataConfig& config);
+void describe(Schema& schema, BatchConfig& config);
+void describe(Schema& schema, AdafactorConfig& config);
+void describe(Schema& schema, OptimizerConfig& config);
+void describe(Schema& schema, ScheduleConfig& config);
+void describe(Schema& schema, TrainConfig& config);
+void describe(Schema& schema, PrefixConfig& config);
+void describe(Schema& schema, SampleConfig& config);
+void describe(Schema& schema, EvalConfig& config);
+void describe(Schema& schema, Recipe& recipe);
+
+}  // namespace unfurl::train
