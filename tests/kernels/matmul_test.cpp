@@ -1,0 +1,161 @@
+// matmul against a plain sum in double: every transposition, odd shapes, views wider than the matrix, with and without
+// accumulation; both paths (few rows, tiles); the same bits with any number of threads.
+#include "kernels/matmul.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "tests/support/guarded.h"
+#include "tests/support/random.h"
+
+namespace unfurl::tests {
+namespace {
+
+using kernels::CpuQueue;
+using kernels::Matrix;
+using kernels::ThreadPool;
+
+struct Case {
+  Index m, n, k;
+  bool transpose_a, transpose_b, accumulate;
+  Index margin;  // how much wider than the matrix its rows are
+
+  std::string name() const {
+    return std::to_string(m) + "x" + std::to_string(n) + "x" + std::to_string(k) + (transpose_a ? " a^T" : "") +
+           (transpose_b ? " b^T" : "") + (accumulate ? " accumulate" : "") + " margin " + std::to_string(margin);
+  }
+};
+
+/// rows x cols normal numbers; the margin stays NaN, so a read of it shows in the result.
+template <class T>
+Guarded<T> matrix(Index rows, Index cols, Index margin, std::uint64_t seed) {
+  Guarded<T> out(rows * (cols + margin));
+  const auto values = normal<T>(rows * cols, seed);
+  for (Index r = 0; r < rows; ++r) {
+    for (Index c = 0; c < cols; ++c) out[r * (cols + margin) + c] = values[static_cast<std::size_t>(r * cols + c)];
+  }
+  return out;
+}
+
+template <class T>
+Guarded<T> product(ThreadPool& pool, const Case& x) {
+  const Index a_rows = x.transpose_a ? x.k : x.m, a_cols = x.transpose_a ? x.m : x.k;
+  const Index b_rows = x.transpose_b ? x.n : x.k, b_cols = x.transpose_b ? x.k : x.n;
+  const auto a = matrix<T>(a_rows, a_cols, x.margin, 1), b = matrix<T>(b_rows, b_cols, x.margin, 2);
+  // Where c is to be overwritten it starts as NaN: 0 * c must not be computed.
+  auto c = x.accumulate ? matrix<T>(x.m, x.n, x.margin, 3) : Guarded<T>(x.m * (x.n + x.margin));
+  const CpuQueue queue(pool);
+  kernels::matmul<CpuQueue, T>(queue, {c.data(), x.n + x.margin}, {a.data(), a_cols + x.margin}, x.transpose_a,
+                               {b.data(), b_cols + x.margin}, x.transpose_b, x.m, x.n, x.k, x.accumulate);
+  EXPECT_TRUE(c.intact()) << x.name();
+  return c;
+}
+
+template <class T>
+void check(ThreadPool& pool, const Case& x) {
+  const Index a_cols = x.transpose_a ? x.m : x.k, b_cols = x.transpose_b ? x.k : x.n;
+  const auto a = matrix<T>(x.transpose_a ? x.k : x.m, a_cols, x.margin, 1);
+  const auto b = matrix<T>(x.transpose_b ? x.n : x.k, b_cols, x.margin, 2);
+  const auto before = matrix<T>(x.m, x.n, x.margin, 3);
+  const auto c = product<T>(pool, x);
+  for (Index i = 0; i < x.m; ++i) {
+    for (Index j = 0; j < x.n; ++j) {
+      const Index at = i * (x.n + x.margin) + j;
+      double sum = x.accumulate ? double{before[at]} : 0.0, size = std::abs(sum);
+      for (Index l = 0; l < x.k; ++l) {
+        const double term = double{x.transpose_a ? a[l * (a_cols + x.margin) + i] : a[i * (a_cols + x.margin) + l]} *
+                            double{x.transpose_b ? b[j * (b_cols + x.margin) + l] : b[l * (b_cols + x.margin) + j]};
+        sum += term;
+        size += std::abs(term);
+      }
+      const double bound = static_cast<double>(x.k + 2) * std::numeric_limits<T>::epsilon() * size;
+      ASSERT_NEAR(c[at], sum, bound) << x.name() << " at " << i << ", " << j;
+    }
+    for (Index j = x.n; j < x.n + x.margin; ++j) {
+      ASSERT_TRUE(std::isnan(c[i * (x.n + x.margin) + j])) << x.name() << ": wrote beside row " << i;
+    }
+  }
+}
+
+template <class T>
+void check_shapes(const std::vector<std::array<Index, 3>>& shapes) {
+  ThreadPool pool(2, false);
+  for (const auto& [m, n, k] : shapes) {
+    for (int bits = 0; bits < 16; ++bits) {
+      check<T>(pool, {m, n, k, (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0 ? 5 : 0});
+    }
+  }
+}
+
+const std::vector<std::array<Index, 3>> kShapes = {
+    {1, 1, 1},     {1, 31, 33},  {2, 65, 127},   {3, 13, 64},  {4, 129, 31}, {5, 63, 1},
+    {6, 7, 200},   {7, 33, 65},  {8, 31, 9},     {9, 33, 129}, {31, 63, 5},  {33, 1, 127},
+    {65, 129, 33}, {127, 65, 1}, {129, 127, 63}, {64, 64, 64}, {300, 1, 3}};
+
+TEST(Matmul, MatchesTheSumInDoubleF32) { check_shapes<float>(kShapes); }
+TEST(Matmul, MatchesTheSumInDoubleF64) { check_shapes<double>(kShapes); }
+
+TEST(Matmul, ManyTiles) {
+  // More than one tile each way, none of them whole; and long sums.
+  check_shapes<float>({{301, 577, 17}, {70, 70, 1100}});
+  check_shapes<double>({{193, 210, 31}});
+}
+
+TEST(Matmul, EmptySumsOverwriteOrKeep) {
+  ThreadPool pool(2, false);
+  for (const Index m : {1, 9}) {
+    const auto zeros = product<float>(pool, {m, 5, 0, false, true, false, 2});
+    const auto kept = product<float>(pool, {m, 5, 0, false, true, true, 2});
+    const auto before = matrix<float>(m, 5, 2, 3);
+    for (Index i = 0; i < m; ++i) {
+      for (Index j = 0; j < 5; ++j) {
+        EXPECT_EQ(zeros[i * 7 + j], 0);
+        EXPECT_EQ(kept[i * 7 + j], before[i * 7 + j]);
+      }
+    }
+  }
+  EXPECT_EQ(product<float>(pool, {0, 5, 3, false, true, false, 0}).size(), 0);
+  EXPECT_EQ(product<float>(pool, {5, 0, 3, true, true, false, 0}).size(), 0);
+}
+
+TEST(Matmul, SameBitsOnAnyNumberOfThreads) {
+  const std::vector<Case> cases = {{1, 777, 129, false, true, false, 0},   {7, 513, 65, false, true, true, 1},
+                                   {301, 260, 127, false, true, false, 0}, {129, 384, 63, false, false, true, 3},
+                                   {384, 129, 65, true, false, true, 0},   {65, 33, 300, true, true, false, 0}};
+  for (const Case& x : cases) {
+    ThreadPool one(1, false);
+    const auto expected = product<float>(one, x);
+    const auto expected_double = product<double>(one, x);
+    for (const int threads : {2, 3, 5}) {
+      ThreadPool pool(threads, false);
+      const auto got = product<float>(pool, x);
+      const auto got_double = product<double>(pool, x);
+      EXPECT_EQ(std::memcmp(got.data(), expected.data(), static_cast<std::size_t>(got.size()) * sizeof(float)), 0)
+          << x.name() << " on " << threads;
+      EXPECT_EQ(
+          std::memcmp(got_double.data(), expected_double.data(), static_cast<std::size_t>(got.size()) * sizeof(double)),
+          0)
+          << x.name() << " on " << threads;
+    }
+  }
+}
+
+TEST(Matmul, ARowHasTheSameBitsAloneAndInABatch) {
+  ThreadPool pool(2, false);
+  const CpuQueue queue(pool);
+  const Index n = 77, k = 131;
+  const auto a = normal(8 * k, 4), b = normal(n * k, 5);
+  std::vector<float> alone(static_cast<std::size_t>(n)), batch(static_cast<std::size_t>(8 * n));
+  kernels::matmul<CpuQueue, float>(queue, {alone.data(), n}, {a.data(), k}, false, {b.data(), k}, true, 1, n, k, false);
+  for (Index m = 2; m <= 8; ++m) {
+    kernels::matmul<CpuQueue, float>(queue, {batch.data(), n}, {a.data(), k}, false, {b.data(), k}, true, m, n, k,
+                                     false);
+    EXPECT_EQ(std::memcmp(alone.data(), batch.data(), alone.size() * sizeof(float)), 0) << m;
+  }
+}
+
+}  // namespace
+}  // namespace unfurl::tests
