@@ -56,10 +56,11 @@ class Tokenizer {
   /// The pieces of the text; none for empty text. Throws UserError where the text is not valid UTF-8.
   std::vector<std::int32_t> encode(std::string_view text) const;
 
-  /// A random segmentation of the text, that decodes to it: a pure function of (text, alpha, key, index). Up to 2^30
-  /// numbers are drawn at (key, index + i); callers keep the low 30 bits of index 0. alpha in [0, 1]: 0 is encode. BPE:
-  /// each merge is left out with probability alpha (BPE-dropout; Provilkov et al., 2020). Unigram: a segmentation is
-  /// drawn with probability proportional to P(segmentation)^(1 / alpha) (Kudo, 2018).
+  /// A random segmentation that decodes to the text: a pure function of (text, alpha, key, index). It draws at index,
+  /// index + 1, ...: fewer than the text has bytes. alpha in [0, 1]: 0 is encode. BPE: each merge is left out with
+  /// probability alpha (BPE-dropout; Provilkov et al., 2020), 1 leaves characters. Unigram: a segmentation is drawn
+  /// with probability proportional to P(segmentation)^((1 - alpha) / alpha) (Kudo, 2018): 0.5 is the model's own
+  /// distribution, 1 the uniform one. Throws UserError where the text is not valid UTF-8.
   std::vector<std::int32_t> encode_sampled(std::string_view text, double alpha, const PhiloxKey& key,
                                            std::uint64_t index) const;
 
