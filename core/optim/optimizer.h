@@ -9,18 +9,23 @@
 
 namespace unfurl {
 
-struct OptimizerStep {
-  double gradient_norm = 0;  // over all gradients, before clipping
-  bool updated = false;      // false where the norm is not finite: weights and state are as they were
-};
+/// The global norm of all attached gradients: per arena the sum over fixed blocks of 65,536 elements, in order. Not
+/// finite where any gradient is not.
+double gradient_norm(const Parameters& parameters);
+
+/// Sets all attached gradients to zero.
+void clear_gradients(const Parameters& parameters);
+
+/// What the gradients are multiplied by so that their norm is at most `clip_norm` (0: no limit).
+double clip_scale(double norm, double clip_norm);
 
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
 
-  /// One update of the parameters from their attached gradients, clipped to a global norm of `clip_norm` (0: not at
-  /// all). `step` counts from 1. The gradients are zero afterwards, also where nothing was updated.
-  virtual OptimizerStep step(Index step, double learning_rate, double clip_norm) = 0;
+  /// One update of the parameters from their attached gradients times `gradient_scale`; the gradients are zero
+  /// afterwards. `step` counts from 1.
+  virtual void step(Index step, double learning_rate, double gradient_scale) = 0;
 
   /// The state, by name: flat tensors that share the optimiser's memory. Writing them restores it.
   virtual std::vector<std::pair<std::string, Tensor>> state() = 0;
