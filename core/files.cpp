@@ -56,23 +56,27 @@ void FileWriter::give_up(const char* what) {
   throw Error(fmt::format("cannot {} {}: {}", what, path_.string(), why));
 }
 
-void FileWriter::flush() {
-  const char* at = buffer_.data();
-  for (std::size_t left = buffer_.size(); left > 0;) {
-    const ssize_t done = ::write(descriptor_, at, left);
+void FileWriter::put(const char* bytes, std::size_t count) {
+  while (count > 0) {
+    const ssize_t done = ::write(descriptor_, bytes, count);
     if (done < 0 && errno == EINTR) continue;
     if (done < 0) give_up("write");
-    at += done;
-    left -= static_cast<std::size_t>(done);
+    bytes += done;
+    count -= static_cast<std::size_t>(done);
   }
+}
+
+void FileWriter::flush() {
+  put(buffer_.data(), buffer_.size());
   buffer_.clear();
 }
 
 void FileWriter::write(const void* bytes, std::size_t count) {
   require(descriptor_ >= 0, "FileWriter: {} is closed", path_.string());
-  buffer_.append(static_cast<const char*>(bytes), count);
   size_ += count;
-  if (buffer_.size() >= kBuffer) flush();
+  if (buffer_.size() + count >= kBuffer) flush();
+  if (count >= kBuffer) return put(static_cast<const char*>(bytes), count);
+  buffer_.append(static_cast<const char*>(bytes), count);
 }
 
 void FileWriter::commit() {
@@ -88,7 +92,7 @@ void FileWriter::commit() {
 }
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not block here
   if (descriptor < 0) throw UserError(fmt::format("cannot read {}: {}", path.string(), reason()));
   struct stat status {};
   if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {

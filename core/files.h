@@ -33,6 +33,7 @@ class FileWriter {
   void commit();
 
  private:
+  void put(const char* bytes, std::size_t count);
   void flush();
   [[noreturn]] void give_up(const char* what);
   std::filesystem::path path_, aside_;

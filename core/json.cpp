@@ -1,7 +1,9 @@
 #include "core/json.h"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <unordered_set>
 
 #include "core/error.h"
 
@@ -13,6 +15,8 @@ constexpr std::size_t kMaxDepth = 256;
 /// Builds a Json from the parser's events.
 class Builder : public nlohmann::json_sax<nlohmann::json> {
  public:
+  explicit Builder(std::string_view text) : text_(text) {}
+
   Json result;
   std::string error;
 
@@ -31,11 +35,27 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
   bool key(std::string& name) override {
-    names_.back() = std::move(name);
+    if (!names_.back().insert(name).second) {
+      error = fmt::format("the key {} appears twice in an object", Json(name).dump());
+      return false;
+    }
+    open_.back().as_object().emplace_back(std::move(name), Json());
     return true;
   }
-  bool parse_error(std::size_t, const std::string&, const nlohmann::json::exception& e) override {
+  bool parse_error(std::size_t at, const std::string&, const nlohmann::json::exception& e) override {
+    // nlohmann's text is "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error ...", or
+    // without a place.
     error = e.what();
+    if (const auto place = error.find("line "); place != std::string::npos) {
+      error = error.substr(place);
+      return false;
+    }
+    if (const auto name = error.find("] "); name != std::string::npos) error = error.substr(name + 2);
+    const std::string_view before = text_.substr(0, at);
+    const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+    const auto start = before.rfind('\n');
+    const auto column = before.size() - (start == std::string_view::npos ? 0 : start + 1);
+    error = fmt::format("line {}, column {}: {}", line, column, error);
     return false;
   }
 
@@ -46,7 +66,7 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
     } else if (open_.back().is_array()) {
       open_.back().push_back(std::move(value));
     } else {
-      open_.back()[names_.back()] = std::move(value);
+      open_.back().as_object().back().second = std::move(value);
     }
     return true;
   }
@@ -66,8 +86,9 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
     return add(std::move(done));
   }
 
+  std::string_view text_;
   std::vector<Json> open_;
-  std::vector<std::string> names_;  // for each open container, the key its next value goes under
+  std::vector<std::unordered_set<std::string>> names_;  // for each open container, the keys it has
 };
 
 nlohmann::ordered_json convert(const Json& value) {
@@ -91,13 +112,8 @@ nlohmann::ordered_json convert(const Json& value) {
 }  // namespace
 
 Json Json::parse(std::string_view text) {
-  Builder builder;
-  if (!nlohmann::json::sax_parse(text, &builder)) {
-    // nlohmann's text is "[json.exception.parse_error.101] parse error at line 1, column 2: syntax error ...".
-    std::string why = builder.error.empty() ? "not JSON" : builder.error;
-    if (const auto at = why.find("line "); at != std::string::npos) why = why.substr(at);
-    throw Error(why);
-  }
+  Builder builder(text);
+  if (!nlohmann::json::sax_parse(text, &builder)) fail("{}", builder.error);
   return std::move(builder.result);
 }
 

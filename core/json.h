@@ -30,8 +30,8 @@ class Json {
   static Json array() { return Json(Array{}); }
   static Json object() { return Json(Object{}); }
 
-  /// Throws Error("line L, column C: why") for anything but one well-formed JSON value in valid UTF-8, nested at most
-  /// 256 deep.
+  /// Throws Error("line L, column C: why") for anything but one well-formed JSON value in valid UTF-8; Error(why) where
+  /// it is nested more than 256 deep or an object has a key twice.
   static Json parse(std::string_view text);
 
   /// One line, or indented by `indent` spaces. Numbers round-trip; a number that is not finite is written as null.
