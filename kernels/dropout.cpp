@@ -116,8 +116,7 @@ HWY_EXPORT(dropout_table);
 template <class Queue, class T>
 void dropout(const Queue& queue, Matrix<T> y, Matrix<const T> x, float rate, const PhiloxKey& key,
              std::uint64_t first_index, Index rows, Index cols) {
-  static const DropoutTable functions = HWY_DYNAMIC_DISPATCH(dropout_table)();
-  const DropoutRow<T>& row = functions;
+  const DropoutRow<T> row = HWY_DYNAMIC_DISPATCH(dropout_table)();
   // uniform(word) = (word >> 8) 2^-24 >= rate, as integers.
   const auto threshold = static_cast<std::uint32_t>(std::ceil(std::ldexp(static_cast<double>(rate), 24)));
   const T scale = static_cast<T>(1 / (1 - static_cast<double>(rate)));

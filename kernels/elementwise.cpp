@@ -108,9 +108,8 @@ namespace {
 HWY_EXPORT(elementwise_table);
 
 template <class Part>
-const Part& functions() {
-  static const ElementwiseTable table = HWY_DYNAMIC_DISPATCH(elementwise_table)();
-  return table;
+Part functions() {
+  return HWY_DYNAMIC_DISPATCH(elementwise_table)();
 }
 
 template <class T>
@@ -130,20 +129,20 @@ void for_row_pieces(const CpuQueue& queue, Index rows, Index cols, const Body& b
 
 template <class Queue, class T>
 void add(const Queue& queue, Matrix<T> y, Matrix<const T> a, Matrix<const T> b, Index rows, Index cols) {
-  const auto& f = functions<Arithmetic<T>>();
+  const auto f = functions<Arithmetic<T>>();
   for_row_pieces(queue, rows, cols,
                  [&](Index r, Index c, Index n) { f.add(y.row(r) + c, a.row(r) + c, b.row(r) + c, n); });
 }
 
 template <class Queue, class T>
 void scale(const Queue& queue, Matrix<T> y, Matrix<const T> x, Accumulator<T> factor, Index rows, Index cols) {
-  const auto& f = functions<Arithmetic<T>>();
+  const auto f = functions<Arithmetic<T>>();
   for_row_pieces(queue, rows, cols, [&](Index r, Index c, Index n) { f.scale(y.row(r) + c, x.row(r) + c, factor, n); });
 }
 
 template <class Queue, class T>
 void add_scaled(const Queue& queue, T* y, const T* x, T factor, Index count) {
-  const auto& f = functions<Arithmetic<T>>();
+  const auto f = functions<Arithmetic<T>>();
   for_row_pieces(queue, 1, count, [&](Index, Index c, Index n) { f.add_scaled(y + c, x + c, factor, n); });
 }
 
@@ -154,13 +153,12 @@ void fill(const Queue& queue, Matrix<T> y, T value, Index rows, Index cols) {
 
 template <class Queue, class To, class From>
 void convert(const Queue& queue, Matrix<To> y, Matrix<const From> x, Index rows, Index cols) {
-  for_row_pieces(queue, rows, cols, [&](Index r, Index c, Index n) {
-    if constexpr (std::is_same_v<To, From>) {
-      copy_row(y.row(r) + c, x.row(r) + c, n);
-    } else {
-      functions<Conversion<To, From>>().convert(y.row(r) + c, x.row(r) + c, n);
-    }
-  });
+  if constexpr (std::is_same_v<To, From>) {
+    for_row_pieces(queue, rows, cols, [&](Index r, Index c, Index n) { copy_row(y.row(r) + c, x.row(r) + c, n); });
+  } else {
+    const auto f = functions<Conversion<To, From>>();
+    for_row_pieces(queue, rows, cols, [&](Index r, Index c, Index n) { f.convert(y.row(r) + c, x.row(r) + c, n); });
+  }
 }
 
 template <class Queue, class T>

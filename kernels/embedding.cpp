@@ -49,8 +49,7 @@ void embedding_forward(const Queue& queue, Matrix<T> y, const std::int32_t* ids,
 template <class Queue, class T>
 void embedding_backward(const Queue& queue, Accumulator<T>* dtable, Matrix<const T> dy, const std::int32_t* ids,
                         const std::int32_t* order, Index tokens, Index cols) {
-  static const AddToTable functions = HWY_DYNAMIC_DISPATCH(add_to_table)();
-  const AddTo<T>& add_to = functions;
+  const AddTo<T> add_to = HWY_DYNAMIC_DISPATCH(add_to_table)();
   // A task takes the ids that begin within its part of `order`, to their ends, over some columns: a frequent id is
   // shared by the tasks of its columns.
   constexpr Index kColumns = 128;

@@ -67,9 +67,9 @@ HWY_INLINE Vec<T> derivative(Vec<T> x, Vec<T> gate) {
         hn::MulAdd(hn::Mul(x, x), hn::Set(d, static_cast<T>(3 * kGelu3)), hn::Set(d, static_cast<T>(kGelu1)));
     xz = hn::Mul(x, slope);
   }
-  // Held finite, so that it gives 0 where the gate is 1. A NaN passes: Min and Max return their second operand then.
+  // Held finite, so that it gives 0 where the gate is 1; a NaN passes.
   const auto limit = hn::Set(d, T(1e30));
-  xz = hn::Min(limit, hn::Max(hn::Neg(limit), xz));
+  xz = hn::IfThenElse(hn::Gt(hn::Abs(xz), limit), hn::CopySign(limit, xz), xz);
   return hn::MulAdd(xz, hn::Mul(gate, hn::Sub(hn::Set(d, T{1}), gate)), gate);
 }
 
@@ -120,8 +120,8 @@ namespace {
 HWY_EXPORT(glu_table);
 
 template <class T>
-const GluRow<T>& row_of(Activation activation) {
-  static const GluTable table = HWY_DYNAMIC_DISPATCH(glu_table)();
+GluRow<T> row_of(Activation activation) {
+  const GluTable table = HWY_DYNAMIC_DISPATCH(glu_table)();
   if (activation == Activation::silu) return static_cast<const GluRowOf<T, Activation::silu>&>(table);
   return static_cast<const GluRowOf<T, Activation::gelu>&>(table);
 }
@@ -129,7 +129,7 @@ const GluRow<T>& row_of(Activation activation) {
 template <class T>
 void forward(const CpuQueue& queue, Matrix<T> y, Matrix<const T> gate, Matrix<const T> up, Activation activation,
              Index rows, Index cols) {
-  const GluRow<T>& row = row_of<T>(activation);
+  const GluRow<T> row = row_of<T>(activation);
   for_row_blocks(queue.pool(), rows, task_rows(cols), [&](Index first, Index last) {
     for (Index r = first; r < last; ++r) {
       row.forward(y.row(r), gate.row(r), up.data != nullptr ? up.row(r) : nullptr, cols);
@@ -140,7 +140,7 @@ void forward(const CpuQueue& queue, Matrix<T> y, Matrix<const T> gate, Matrix<co
 template <class T>
 void backward(const CpuQueue& queue, Matrix<T> dgate, Matrix<T> dup, Matrix<const T> dy, Matrix<const T> gate,
               Matrix<const T> up, Activation activation, Index rows, Index cols) {
-  const GluRow<T>& row = row_of<T>(activation);
+  const GluRow<T> row = row_of<T>(activation);
   for_row_blocks(queue.pool(), rows, task_rows(cols), [&](Index first, Index last) {
     for (Index r = first; r < last; ++r) {
       const bool gated = up.data != nullptr;

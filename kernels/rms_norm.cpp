@@ -18,9 +18,8 @@ namespace {
 HWY_EXPORT(rms_norm_table);
 
 template <class T>
-const NormRows<T>& rows_of() {
-  static const NormTable table = HWY_DYNAMIC_DISPATCH(rms_norm_table)();
-  return table;
+NormRows<T> rows_of() {
+  return HWY_DYNAMIC_DISPATCH(rms_norm_table)();
 }
 
 }  // namespace

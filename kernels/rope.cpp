@@ -77,8 +77,7 @@ void rope_table(const Queue& queue, A* table, Index max_position, Index head_dim
 template <class Queue, class T>
 void rope(const Queue& queue, Matrix<T> y, Matrix<const T> x, const std::int32_t* positions,
           const Accumulator<T>* table, Index tokens, Index heads, Index head_dim, bool inverse) {
-  static const RopeTable functions = HWY_DYNAMIC_DISPATCH(rope_functions)();
-  const RopeToken<T>& token = functions;
+  const RopeToken<T> token = HWY_DYNAMIC_DISPATCH(rope_functions)();
   for_row_blocks(queue.pool(), tokens, task_rows(heads * head_dim), [&](Index first, Index last) {
     for (Index t = first; t < last; ++t) {
       token.turn(y.row(t), x.row(t), table + positions[t] * head_dim, heads, head_dim, inverse);

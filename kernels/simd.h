@@ -4,7 +4,7 @@
 //   template <class T> struct Add { void (*add)(T* y, const T* a, const T* b, Index count); };
 //   using Table = Functions<Add<float>, Add<double>>;                        // once
 //   Table table() { return {{&add<float>}, {&add<double>}}; }                // in each target's namespace
-//   const Add<T>& f = functions<Add<T>>(HWY_DYNAMIC_DISPATCH(table)());      // once
+//   const Add<T> f = HWY_DYNAMIC_DISPATCH(table)();                          // once
 #pragma once
 
 namespace unfurl::kernels {
