@@ -10,6 +10,7 @@
 #include <exception>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -110,11 +111,15 @@ ThreadPool::ThreadPool(int threads, bool pin) : state_(std::make_unique<State>()
   const std::vector<int> cores = core_list();
   pin = pin && threads > 1 && threads <= static_cast<int>(cores.size());
   if (pin) pin_this_thread(cores[0]);
-  for (int i = 1; i < threads; ++i) {
-    state_->workers.emplace_back([state = state_.get(), pin, core = pin ? cores[static_cast<std::size_t>(i)] : 0] {
-      if (pin) pin_this_thread(core);
-      state->serve();
-    });
+  try {
+    for (int i = 1; i < threads; ++i) {
+      state_->workers.emplace_back([state = state_.get(), pin, core = pin ? cores[static_cast<std::size_t>(i)] : 0] {
+        if (pin) pin_this_thread(core);
+        state->serve();
+      });
+    }
+  } catch (const std::system_error&) {
+    // The system gives no more threads: those that started do the work.
   }
 }
 
