@@ -67,8 +67,8 @@ struct ExpandOptions {
   bool jsonl = false;                // requests on standard input, answers on standard output, one a line
   bool expand = true;                // --no-expand: the query comes back as it is
   std::int64_t n = 4;
-  std::string prefix;  // "" for none
-  std::uint64_t seed = 1;
+  std::string prefix;                 // "" for none
+  std::optional<std::uint64_t> seed;  // without one a fresh seed, which is printed
   double temperature = 0.8;
   double top_p = 0.95;
   std::int64_t top_k = 0;
