@@ -1,45 +1,59 @@
-// What the trainer asks of an optimiser.
+// What all optimisers share: the global gradient norm, clipping by it, and the step that is skipped where the norm is
+// not finite.
 #pragma once
-#include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/parameters.h"
 
 namespace unfurl {
 
-/// The global norm of all attached gradients: per arena the sum over fixed blocks of 65,536 elements, in order. Not
-/// finite where any gradient is not.
-double gradient_norm(const Parameters& parameters);
-
-/// Sets all attached gradients to zero.
-void clear_gradients(const Parameters& parameters);
-
-/// What the gradients are multiplied by so that their norm is at most `clip_norm` (0: no limit).
-double clip_scale(double norm, double clip_norm);
+/// A flat tensor of an optimiser's state: a handle, so that writing into it restores it.
+struct StateTensor {
+  std::string name;
+  Tensor tensor;
+};
 
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
 
-  /// One update of the parameters from their attached gradients times `gradient_scale`; the gradients are zero
-  /// afterwards. `step` counts from 1.
-  virtual void step(Index step, double learning_rate, double gradient_scale) = 0;
+  /// One update with the gradients that have been added up, scaled down to the global norm `clip_norm` where theirs is
+  /// greater; clears them. Returns their norm before clipping. Where that is not finite, nothing at all is changed, nor
+  /// is the step counted: see first_non_finite and clear_gradients.
+  double step(double learning_rate);
 
-  /// The state, by name: flat tensors that share the optimiser's memory. Writing them restores it.
-  virtual std::vector<std::pair<std::string, Tensor>> state() = 0;
+  /// Updates done.
+  Index steps() const { return steps_; }
+  void set_steps(Index steps) { steps_ = steps; }
+
+  /// All state but steps(), in a fixed order; names are distinct.
+  virtual std::vector<StateTensor> state() const = 0;
+
+ protected:
+  /// `clip_norm` 0: no clipping. The parameters are allocated, with gradients, and outlive the optimiser.
+  Optimizer(Parameters& parameters, double clip_norm);
+
+  /// Update number steps(), from 1; clears the gradients.
+  virtual void update(double learning_rate, double gradient_scale) = 0;
+
+  Parameters& parameters() const { return *parameters_; }
+
+ private:
+  Parameters* parameters_;
+  double clip_norm_;
+  Index steps_ = 0;
 };
 
-struct AdamWConfig {
-  double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;  // undecayed parameters do not decay
-};
-std::unique_ptr<Optimizer> make_adamw(Parameters& parameters, const AdamWConfig& config);
+/// The Euclidean norm of all gradients; not finite where any is not. 0 on `meta`.
+double gradient_norm(const Parameters& parameters);
 
-struct AdafactorConfig {
-  double decay = 0.8, eps1 = 1e-30, eps2 = 1e-3, clip_threshold = 1, weight_decay = 0;
-  bool parameter_scale = false;
-};
-std::unique_ptr<Optimizer> make_adafactor(Parameters& parameters, const AdafactorConfig& config);
+/// The name of the first parameter whose gradient is not finite, "" where all are.
+std::string first_non_finite(const Parameters& parameters);
+
+/// Sets all gradients to zero.
+void clear_gradients(const Parameters& parameters);
 
 }  // namespace unfurl
