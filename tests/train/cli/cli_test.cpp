@@ -1,0 +1,136 @@
+#include "train/cli/cli.h"
+
+#include <gtest/gtest.h>
+
+#include "core/files.h"
+#include "tests/support/temporary_folder.h"
+
+namespace unfurl::tests {
+namespace {
+
+struct Outcome {
+  int code;
+  std::string out, error;
+};
+
+Outcome run(std::vector<std::string> arguments) {
+  std::vector<const char*> argv = {"unfurl"};
+  for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  Outcome outcome{.code = train::run_cli(static_cast<int>(argv.size()), argv.data()), .out = {}, .error = {}};
+  outcome.out = testing::internal::GetCapturedStdout();
+  outcome.error = testing::internal::GetCapturedStderr();
+  return outcome;
+}
+
+/// A user's mistake: exit code 2, nothing on standard output, one line that holds `what`.
+void expect_mistake(const std::vector<std::string>& arguments, const std::string& what) {
+  const Outcome outcome = run(arguments);
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_TRUE(outcome.error.starts_with("error: ")) << outcome.error;
+  EXPECT_EQ(outcome.error.find('\n'), outcome.error.size() - 1) << outcome.error;
+  EXPECT_NE(outcome.error.find(what), std::string::npos) << outcome.error;
+}
+
+TEST(Cli, HelpIsThereForEveryCommandWithExamples) {
+  const Outcome all = run({"--help"});
+  EXPECT_EQ(all.code, 0);
+  EXPECT_EQ(all.error, "");
+  EXPECT_NE(all.out.find("corpus"), std::string::npos);
+  const std::vector<std::vector<std::string>> commands = {{"corpus", "pairs"}, {"tokenizer", "train"}};
+  for (std::vector<std::string> command : commands) {
+    command.push_back("--help");
+    const Outcome one = run(command);
+    EXPECT_EQ(one.code, 0);
+    EXPECT_NE(one.out.find("Examples:\n  unfurl " + command[0]), std::string::npos) << one.out;
+    EXPECT_NE(one.out.find("--seed"), std::string::npos) << one.out;
+  }
+  EXPECT_EQ(run({"corpus", "--help"}).code, 0);
+}
+
+TEST(Cli, Version) {
+  const Outcome outcome = run({"--version"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_TRUE(outcome.out.starts_with("unfurl 0.")) << outcome.out;
+}
+
+TEST(Cli, MistakesAreOneLine) {
+  expect_mistake({}, "unfurl: a command is missing: one of corpus, ");
+  expect_mistake({"corpus"}, "unfurl corpus: a command is missing: one of ");
+  expect_mistake({"tokeniser"}, "unfurl: unknown command \"tokeniser\"; did you mean \"tokenizer\"?");
+  expect_mistake({"corpus", "piars"}, "unfurl corpus: unknown command \"piars\"; did you mean \"pairs\"?");
+  expect_mistake({"zzzzzzzz"}, "unfurl: unknown command \"zzzzzzzz\"; try `unfurl --help`");
+  expect_mistake({""}, "unknown command \"\"");
+  expect_mistake({"--verbose"}, "unfurl: unknown option --verbose; ");
+  expect_mistake({"tokenizer", "train", "a.txt", "--out", "b", "--vocab-sise=3"},
+                 "unfurl tokenizer train: unknown option --vocab-sise; did you mean \"--vocab-size\"?");
+  expect_mistake({"tokenizer", "train", "a.txt"}, "unfurl tokenizer train: --out is required; try `unfurl tokenizer");
+  expect_mistake({"tokenizer", "train", "a.txt", "--out"}, "unfurl tokenizer train: --out");
+  expect_mistake({"tokenizer", "train", "a.txt", "--out", "b", "--vocab-size", "12"},
+                 "must be from 300 to 1048576, got \"12\"");
+  expect_mistake({"tokenizer", "train", "a.txt", "--out", "b", "--vocab-size", "1e3"}, "--vocab-size");
+  expect_mistake({"tokenizer", "train", "a.txt", "--out", "b", "--vocab-size", "nan"},
+                 "must be from 300 to 1048576, got \"nan\"");
+  expect_mistake({"tokenizer", "train", "a.txt", "--out", "b", "--type", "bp"},
+                 "must be one of bpe, unigram, got \"bp\"; did you mean \"bpe\"?");
+  expect_mistake({"tokenizer", "train", "a.txt", "--out", "b", "--threads", "0"}, "must be from 1 to 1024, got \"0\"");
+  expect_mistake({"corpus", "pairs", "--prompts", "x", "--out", "y", "z"},
+                 "unfurl corpus pairs: \"z\" is one argument too many");
+  expect_mistake({"corpus", "pairs", "--prompts", "x", "--out", "y", "--seed", "-1"}, "--seed");
+}
+
+TEST(Cli, AFullDiskBelowStandardOutputIsAFailure) {
+  if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "there is no /dev/full";
+  // In a process of its own: the failure stays with the stream.
+  const auto version_to_full_disk = [] {
+    if (std::freopen("/dev/full", "w", stdout) == nullptr) std::exit(99);
+    const char* argv[] = {"unfurl", "--version"};
+    std::exit(train::run_cli(2, argv));
+  };
+  EXPECT_EXIT(version_to_full_disk(), testing::ExitedWithCode(1), "error: cannot write all of the output");
+}
+
+TEST(Cli, MissingAndBadFilesAreMistakes) {
+  const TemporaryFolder folder;
+  const std::string out = (folder / "t.model").string();
+  expect_mistake({"tokenizer", "train", (folder / "none.txt").string(), "--out", out}, "none.txt");
+  write_file(folder / "empty.txt", "");
+  expect_mistake({"tokenizer", "train", (folder / "empty.txt").string(), "--out", out}, "");
+  write_file(folder / "latin.txt", "caf\xe9\n");
+  expect_mistake({"tokenizer", "train", (folder / "latin.txt").string(), "--out", out}, "");
+  EXPECT_FALSE(std::filesystem::exists(out));
+}
+
+TEST(Cli, AnUnwritableFolderIsAFailure) {
+  const TemporaryFolder folder;
+  write_file(folder / "file", "");
+  write_file(folder / "lines.txt", "a fox\n");
+  const Outcome outcome = run({"tokenizer", "train", (folder / "lines.txt").string(), "--vocab-size", "300", "--out",
+                               (folder / "file/t.model").string()});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_TRUE(outcome.error.starts_with("error: ")) << outcome.error;
+  EXPECT_NE(outcome.error.find((folder / "file").string()), std::string::npos) << outcome.error;
+}
+
+TEST(Cli, TrainsATokenizerOnPairsAndLines) {
+  const TemporaryFolder folder;
+  std::string pairs, lines;
+  for (int i = 0; i < 50; ++i) {
+    const std::string words = "fox" + std::to_string(i % 7) + " in the snow";
+    pairs += "{\"query\": \"" + words + "\", \"prompt\": \"" + words + ", oil painting, soft light\"}\n";
+    lines += "a castle by the sea, watercolour\r\n\n";
+  }
+  write_file(folder / "pairs.jsonl", pairs);
+  write_file(folder / "lines.txt", lines);
+  const std::string model = (folder / "new/t.model").string();
+  const Outcome outcome = run({"tokenizer", "train", (folder / "pairs.jsonl").string(), (folder / "lines.txt").string(),
+                               "--out", model, "--vocab-size", "320", "--type", "bpe"});
+  ASSERT_EQ(outcome.code, 0) << outcome.error;
+  EXPECT_TRUE(outcome.out.starts_with(model + ": 320 pieces from 150 texts; a piece is ")) << outcome.out;
+  EXPECT_TRUE(std::filesystem::exists(model));
+}
+
+}  // namespace
+}  // namespace unfurl::tests

@@ -1,0 +1,217 @@
+#include "train/cli/cli.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+
+#include "core/error.h"
+#include "train/commands.h"
+#include "train/corpus/commands.h"
+#include "train/log.h"
+#include "train/nearest.h"
+
+namespace unfurl::train {
+namespace {
+
+/// What the parsed command does; returns the exit code.
+using Action = std::function<int()>;
+
+/// Accepts numbers from `low` to `high`, in the words of a recipe's errors.
+CLI::Validator from_to(double low, double high, const char* words) {
+  return CLI::Validator(
+      [=](std::string& text) -> std::string {
+        char* end = nullptr;
+        const double value = std::strtod(text.c_str(), &end);
+        const bool good = !text.empty() && *end == '\0' && value >= low && value <= high;
+        return good ? "" : fmt::format("must be {}, got \"{}\"", words, text);
+      },
+      "");
+}
+
+template <class E>
+CLI::Option* add_choice(CLI::App& app, const std::string& name, E& value, const std::string& help) {
+  const std::vector<std::string> choices = names(value);
+  const auto set = [&value, choices](const std::string& text) {
+    const auto found = std::ranges::find(choices, text);
+    value = static_cast<E>(found - choices.begin());
+  };
+  const auto check = [choices](std::string& text) -> std::string {
+    if (std::ranges::find(choices, text) != choices.end()) return "";
+    return fmt::format("must be one of {}, got \"{}\"{}", fmt::join(choices, ", "), text, did_you_mean(text, choices));
+  };
+  return app.add_option_function<std::string>(name, set, help)
+      ->check(CLI::Validator(check, ""))
+      ->type_name(fmt::format("{}", fmt::join(choices, "|")))
+      ->default_str(to_string(value));
+}
+
+CLI::App& add_command(CLI::App& parent, const char* name, const char* what, const char* examples) {
+  CLI::App* const app = parent.add_subcommand(name, what);
+  app->option_defaults()->always_capture_default();
+  app->footer(fmt::format("Examples:\n{}", examples));
+  return *app;
+}
+
+/// A command of commands.
+CLI::App& add_family(CLI::App& parent, const char* name, const char* what) {
+  CLI::App* const app = parent.add_subcommand(name, what);
+  app->require_subcommand(1);
+  return *app;
+}
+
+void add_threads(CLI::App& app) {
+  app.add_option_function<std::string>(
+         "--threads", [](const std::string& text) { ::setenv("UNFURL_THREADS", text.c_str(), 1); },
+         "threads to compute with; by default one a core")
+      ->check(from_to(1, 1024, "from 1 to 1024"))
+      ->type_name("N");
+}
+
+void add_corpus_pairs(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(parent, "pairs", "Make pairs from a plain list of prompts",
+                              "  unfurl corpus pairs --prompts prompts.txt --out data/pairs.jsonl --normalize\n");
+  auto options = std::make_shared<PairsOptions>();
+  app.add_option("--prompts", options->prompts, "prompts, one a line")->type_name("FILE")->required();
+  app.add_option("--out", options->out, "pairs, JSONL")->type_name("FILE")->required();
+  app.add_flag("--normalize", options->normalize, "repair spacing: \"8 k\", \"sci - fi\"");
+  app.add_option("--copy-share", options->copy_share, "share of pairs with random words, that teach to copy")
+      ->check(from_to(0, 0.9, "from 0 to 0.9"));
+  app.add_option("--variants", options->variants, "queries for each prompt, at most")
+      ->check(from_to(1, 16, "from 1 to 16"));
+  app.add_option("--seed", options->seed, "another seed draws other queries")->check(from_to(0, 1.8e19, "0 or more"));
+  app.callback([options, &action] {
+    action = [options] {
+      run_corpus_pairs(*options);
+      return 0;
+    };
+  });
+}
+
+void add_tokenizer_train(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(parent, "train", "Train a tokenizer on pairs or plain lines",
+                              "  unfurl tokenizer train data/pairs.jsonl --out data/tokenizer.model\n"
+                              "  unfurl tokenizer train prompts.txt --vocab-size 8000 --type unigram --out t.model\n");
+  auto options = std::make_shared<TokenizerTrainOptions>();
+  app.add_option("files", options->inputs, "*.jsonl: the queries and prompts of pairs; other files: their lines")
+      ->type_name("FILE")
+      ->default_str("")
+      ->required();
+  app.add_option("--out", options->out, "the model")->type_name("FILE")->required();
+  app.add_option("--vocab-size", options->config.vocab_size, "pieces")
+      ->check(from_to(300, 1 << 20, "from 300 to 1048576"));
+  add_choice(app, "--type", options->config.type, "how pieces are learnt");
+  app.add_option("--character-coverage", options->config.character_coverage,
+                 "share of the text's characters with a piece")
+      ->check(from_to(0.9, 1, "from 0.9 to 1"));
+  app.add_option("--max-lines", options->config.max_lines, "lines to learn from, drawn by seed; 0: all")
+      ->check(from_to(0, 1e15, "0 or more"));
+  app.add_option("--seed", options->seed, "for --max-lines")->check(from_to(0, 1.8e19, "0 or more"));
+  add_threads(app);
+  app.callback([options, &action] { action = [options] { return run_tokenizer_train(*options); }; });
+}
+
+/// What is wrong with the arguments, in one line.
+std::string explained(const CLI::App& root, const CLI::ParseError& error) {
+  const CLI::App* app = &root;
+  std::string path = root.get_name();
+  while (!app->get_subcommands().empty()) {
+    app = app->get_subcommands().front();
+    path += ' ' + app->get_name();
+  }
+  const std::string help = fmt::format("; try `{} --help`", path);
+  std::vector<std::string> commands;
+  for (const CLI::App* command : app->get_subcommands([](const CLI::App*) { return true; })) {
+    commands.push_back(command->get_name());
+  }
+  const std::vector<std::string> extras = root.remaining(true);
+  if (!extras.empty()) {
+    const std::string& extra = extras.front();
+    if (extra.starts_with('-') && extra.size() > 1) {
+      const std::string name = extra.substr(0, extra.find('='));
+      std::vector<std::string> known;
+      for (const CLI::Option* option : app->get_options()) {
+        for (const std::string& known_name : option->get_lnames()) known.push_back("--" + known_name);
+      }
+      const std::string guess = did_you_mean(name, known);
+      return fmt::format("{}: unknown option {}{}", path, name, guess.empty() ? help : guess);
+    }
+    if (!commands.empty()) {
+      const std::string guess = did_you_mean(extra, commands);
+      return fmt::format("{}: unknown command \"{}\"{}", path, extra, guess.empty() ? help : guess);
+    }
+    return fmt::format("{}: \"{}\" is one argument too many{}", path, extra, help);
+  }
+  if (!commands.empty()) {
+    return fmt::format("{}: a command is missing: one of {}", path, fmt::join(commands, ", "));
+  }
+  std::string what = error.what();
+  std::ranges::replace(what, '\n', ' ');
+  return fmt::format("{}: {}{}", path, what, help);
+}
+
+/// True where standard output is a pipe whose reader has gone.
+bool reader_has_gone() {
+  pollfd output{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
+  return ::poll(&output, 1, 0) > 0 && (output.revents & POLLERR) != 0;
+}
+
+/// Standard output may be a full disk, of which nothing has been said yet; a reader that has had enough is no failure.
+int with_flushed_output(int code) {
+  const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  if (written || reader_has_gone()) return code;
+  report_error("cannot write all of the output: is the disk full?");
+  return code == 0 ? 1 : code;
+}
+
+int run(int argc, const char* const* argv) {
+  Action action;
+  CLI::App root("unfurl trains prompt-expansion models from scratch and expands short queries to prompts.", "unfurl");
+  root.require_subcommand(1);
+  root.set_version_flag("--version", "unfurl " UNFURL_VERSION);
+  root.footer("`unfurl COMMAND --help` says more, with examples.");
+  root.get_formatter()->column_width(34);
+
+  CLI::App& corpus = add_family(root, "corpus", "Make and look at training pairs");
+  add_corpus_pairs(corpus, action);
+  CLI::App& tokenizer = add_family(root, "tokenizer", "Make tokenizers");
+  add_tokenizer_train(tokenizer, action);
+
+  try {
+    root.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) {
+      root.exit(e);
+      return 0;
+    }
+    user_error("{}", explained(root, e));
+  }
+  return action();
+}
+
+}  // namespace
+
+int run_cli(int argc, const char* const* argv) {
+  // A reader that goes away must not end a training run.
+  std::signal(SIGPIPE, SIG_IGN);
+  int code = 0;
+  try {
+    code = run(argc, argv);
+  } catch (const UserError& e) {
+    report_error("{}", e.what());
+    code = 2;
+  } catch (const std::bad_alloc&) {
+    report_error("out of memory");
+    code = 1;
+  } catch (const std::exception& e) {
+    report_error("{}", e.what());
+    code = 1;
+  }
+  return with_flushed_output(code);
+}
+
+}  // namespace unfurl::train
