@@ -83,6 +83,7 @@ Tensor Backward::accumulator(int i) {
   if (!slot.buffer.defined()) {
     slot.buffer = Tensor::empty(handle.variable->shape, unfurl::accumulator(handle.dtype), handle.variable->device);
   }
+  Tape::unshare(slot);
   tape_.cover(slot, handle.columns());
   return handle.view(slot.buffer);
 }
@@ -95,6 +96,7 @@ void Backward::pass(int i, const Tensor& value) {
     Tape::Slot& slot = tape_.slots_[handle.variable.get()];
     if (!slot.buffer.defined()) {
       slot.buffer = value.span_of(0, handle.variable->shape);
+      slot.shared = true;
       slot.written = {handle.columns()};
       return;
     }
@@ -159,17 +161,21 @@ Tensor Tape::writable(const Handle& handle, bool& add) {
   return Tensor::empty(handle.shape, handle.dtype, handle.variable->device);
 }
 
+/// Before something is added: where pass() shared the memory, its other holder must not see the sum.
+void Tape::unshare(Slot& slot) {
+  if (!std::exchange(slot.shared, false) || slot.buffer.storage_.use_count() == 1) return;
+  const Tensor own = slot.buffer.empty_like();
+  copy_into(own, slot.buffer);
+  slot.buffer = own;
+}
+
 void Tape::add(const Handle& handle, const Tensor& value) {
   if (handle.variable->attached.defined()) {
     add_into(handle.view(handle.variable->attached), value);
     return;
   }
   Slot& slot = slots_[handle.variable.get()];
-  if (slot.buffer.storage_.use_count() > 1) {  // shared by pass(): the other holder must not see the sum
-    Tensor own = slot.buffer.empty_like();
-    copy_into(own, slot.buffer);
-    slot.buffer = own;
-  }
+  unshare(slot);
   cover(slot, handle.columns());
   add_into(handle.view(slot.buffer), value);
 }

@@ -91,12 +91,14 @@ class Tape {
   struct Slot {
     Tensor buffer;
     std::vector<std::pair<Index, Index>> written;  // columns, disjoint
+    bool shared = false;                           // with another gradient, by pass()
   };
 
   void run(Node& node);
   Tensor read(const Handle& handle);
   Tensor writable(const Handle& handle, bool& add);
   void cover(Slot& slot, std::pair<Index, Index> columns);
+  static void unshare(Slot& slot);
   void add(const Handle& handle, const Tensor& value);
   static Tensor track(const Tensor& tensor);
 

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "tests/support/guarded.h"
+#include "tests/support/matrix.h"
 #include "tests/support/random.h"
 
 namespace unfurl::tests {
@@ -95,8 +96,12 @@ const std::vector<std::array<Index, 3>> kShapes = {
     {6, 7, 200},   {7, 33, 65},  {8, 31, 9},     {9, 33, 129}, {31, 63, 5},  {33, 1, 127},
     {65, 129, 33}, {127, 65, 1}, {129, 127, 63}, {64, 64, 64}, {300, 1, 3}};
 
-TEST(Matmul, MatchesTheSumInDoubleF32) { check_shapes<float>(kShapes); }
-TEST(Matmul, MatchesTheSumInDoubleF64) { check_shapes<double>(kShapes); }
+TEST(Matmul, MatchesTheSumInDoubleF32) {
+  on_targets([] { check_shapes<float>(kShapes); });
+}
+TEST(Matmul, MatchesTheSumInDoubleF64) {
+  on_targets([] { check_shapes<double>(kShapes); });
+}
 
 TEST(Matmul, ManyTiles) {
   // More than one tile each way, none of them whole; and long sums.
@@ -144,17 +149,20 @@ TEST(Matmul, SameBitsOnAnyNumberOfThreads) {
 }
 
 TEST(Matmul, ARowHasTheSameBitsAloneAndInABatch) {
-  ThreadPool pool(2, false);
-  const CpuQueue queue(pool);
-  const Index n = 77, k = 131;
-  const auto a = normal(8 * k, 4), b = normal(n * k, 5);
-  std::vector<float> alone(static_cast<std::size_t>(n)), batch(static_cast<std::size_t>(8 * n));
-  kernels::matmul<CpuQueue, float>(queue, {alone.data(), n}, {a.data(), k}, false, {b.data(), k}, true, 1, n, k, false);
-  for (Index m = 2; m <= 8; ++m) {
-    kernels::matmul<CpuQueue, float>(queue, {batch.data(), n}, {a.data(), k}, false, {b.data(), k}, true, m, n, k,
+  on_targets([] {
+    ThreadPool pool(2, false);
+    const CpuQueue queue(pool);
+    const Index n = 77, k = 131;
+    const auto a = normal(8 * k, 4), b = normal(n * k, 5);
+    std::vector<float> alone(static_cast<std::size_t>(n)), batch(static_cast<std::size_t>(8 * n));
+    kernels::matmul<CpuQueue, float>(queue, {alone.data(), n}, {a.data(), k}, false, {b.data(), k}, true, 1, n, k,
                                      false);
-    EXPECT_EQ(std::memcmp(alone.data(), batch.data(), alone.size() * sizeof(float)), 0) << m;
-  }
+    for (Index m = 2; m <= 8; ++m) {
+      kernels::matmul<CpuQueue, float>(queue, {batch.data(), n}, {a.data(), k}, false, {b.data(), k}, true, m, n, k,
+                                       false);
+      EXPECT_EQ(std::memcmp(alone.data(), batch.data(), alone.size() * sizeof(float)), 0) << m;
+    }
+  });
 }
 
 }  // namespace

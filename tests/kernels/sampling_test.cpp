@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "tests/support/guarded.h"
+#include "tests/support/matrix.h"
 #include "tests/support/random.h"
 
 namespace unfurl::tests {
@@ -117,6 +118,13 @@ const std::vector<Sampling> kConfigs = {{},
                                         {0.9f, 50, 0.9f, 0.02f},
                                         {1, 1000000, 0.999f, 1e-4f}};
 
+TEST(Sampling, MatchesAFullSortOnEveryInstructionSet) {
+  on_targets([] {
+    check<float>(129, 1, kConfigs[10], 3, false, 2e-6);
+    check<double>(129, 1, kConfigs[10], 3, true, 1e-12);
+  });
+}
+
 TEST(Sampling, MatchesAFullSort) {
   for (const Sampling& config : kConfigs) {
     for (const Index cols : {1, 2, 31, 33, 64, 65, 127, 129, 2500}) {
@@ -142,18 +150,20 @@ TEST(Sampling, TemperatureZeroTakesTheFirstOfTheGreatest) {
 }
 
 TEST(Sampling, NeverDrawsMinusInfinity) {
-  std::vector<float> logits(70, -kInfinity);
-  logits[33] = -1e30f;
-  logits[64] = std::numeric_limits<float>::quiet_NaN();
-  for (const float u : {0.0f, 0.5f, 1 - 0x1p-24f}) {
-    for (const Sampling& config : kConfigs) EXPECT_EQ(draw<float>(logits, 70, {u}, config, 70).tokens[0], 33);
-  }
-  logits[33] = -kInfinity;
-  const auto nothing = draw<float>(logits, 70, {0.5f}, {}, 70);
-  EXPECT_EQ(nothing.tokens[0], -1);
-  EXPECT_EQ(nothing.log_probability[0], -kInfinity);
-  logits[50] = kInfinity;
-  EXPECT_EQ(draw<float>(logits, 70, {0.5f}, {}, 70).tokens[0], 50);
+  on_targets([] {
+    std::vector<float> logits(70, -kInfinity);
+    logits[33] = -1e30f;
+    logits[64] = std::numeric_limits<float>::quiet_NaN();
+    for (const float u : {0.0f, 0.5f, 1 - 0x1p-24f}) {
+      for (const Sampling& config : kConfigs) EXPECT_EQ(draw<float>(logits, 70, {u}, config, 70).tokens[0], 33);
+    }
+    logits[33] = -kInfinity;
+    const auto nothing = draw<float>(logits, 70, {0.5f}, {}, 70);
+    EXPECT_EQ(nothing.tokens[0], -1);
+    EXPECT_EQ(nothing.log_probability[0], -kInfinity);
+    logits[50] = kInfinity;
+    EXPECT_EQ(draw<float>(logits, 70, {0.5f}, {}, 70).tokens[0], 50);
+  });
 }
 
 TEST(Sampling, EqualLogitsGoByNumber) {
@@ -165,16 +175,18 @@ TEST(Sampling, EqualLogitsGoByNumber) {
 }
 
 TEST(Sampling, DrawsTheDistribution) {
-  const Index rows = 20000, cols = 5;
-  const std::vector<float> row = {0.5f, -1, 2, 0, 1};
-  std::vector<float> logits;
-  for (Index r = 0; r < rows; ++r) logits.insert(logits.end(), row.begin(), row.end());
-  const auto got = draw<float>(logits, cols, uniforms(rows, 5), {}, cols);
-  std::vector<double> share(5);
-  double sum = 0;
-  for (Index r = 0; r < rows; ++r) share[static_cast<std::size_t>(got.tokens[r])] += 1.0 / rows;
-  for (const float x : row) sum += std::exp(x);
-  for (std::size_t c = 0; c < 5; ++c) EXPECT_NEAR(share[c], std::exp(row[c]) / sum, 0.012) << c;
+  on_targets([] {
+    const Index rows = 20000, cols = 5;
+    const std::vector<float> row = {0.5f, -1, 2, 0, 1};
+    std::vector<float> logits;
+    for (Index r = 0; r < rows; ++r) logits.insert(logits.end(), row.begin(), row.end());
+    const auto got = draw<float>(logits, cols, uniforms(rows, 5), {}, cols);
+    std::vector<double> share(5);
+    double sum = 0;
+    for (Index r = 0; r < rows; ++r) share[static_cast<std::size_t>(got.tokens[r])] += 1.0 / rows;
+    for (const float x : row) sum += std::exp(x);
+    for (std::size_t c = 0; c < 5; ++c) EXPECT_NEAR(share[c], std::exp(row[c]) / sum, 0.012) << c;
+  });
 }
 
 TEST(Sampling, SameTokensOnAnyNumberOfThreads) {
