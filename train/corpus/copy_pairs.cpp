@@ -65,6 +65,13 @@ std::string digits(Draw& draw) {
 
 }  // namespace
 
+std::string copy_form_text() {
+  std::string text;
+  for (const std::string_view form : kForms) text += std::string(form) + ' ';
+  std::replace(text.begin(), text.end(), 'W', ' ');
+  return text;
+}
+
 std::string nonsense_word(Draw& draw) {
   std::string word;
   const std::size_t syllables = draw.chance(0.2) ? 4 : draw.between(2, 3);

@@ -36,6 +36,9 @@ class CopyVocabulary {
 /// The pair of a copy query and a real prompt's flavors (at least one), with the prefix FLV.
 Pair copy_pair(std::string query, std::vector<std::string> flavors, std::string id);
 
+/// The small words of the forms that queries take, as one text.
+std::string copy_form_text();
+
 /// A word that does not exist, of two to four syllables.
 std::string nonsense_word(Draw& draw);
 

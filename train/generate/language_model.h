@@ -14,6 +14,10 @@
 
 namespace unfurl::train {
 
+/// Rows that decode at once: as many as kernels::matmul's path for few rows takes, so that the bits of a row are the
+/// same in any company.
+inline constexpr Index kMaxRows = 8;
+
 class LanguageModel {
  public:
   virtual ~LanguageModel() = default;
@@ -27,16 +31,15 @@ class LanguageModel {
   /// rest causally. No rows are open afterwards.
   virtual void prefill(std::span<const std::int32_t> shared, Index prefix_length) = 0;
 
-  /// Opens `rows` sequences that continue the shared part and are empty yet, with room for `capacity` tokens each;
-  /// those that were open are forgotten. May be called again and again after one prefill.
+  /// Opens `rows` sequences (at most kMaxRows) that continue the shared part and are empty yet, with room for
+  /// `capacity` tokens each; those that were open are forgotten. May be called again and again after one prefill.
   virtual void fork(Index rows, Index capacity) = 0;
 
   /// Appends tokens[r] to row r, for every open row.
   virtual void step(std::span<const std::int32_t> tokens) = 0;
 
-  /// [open rows, vocab_size]: the logits of each row's next token. Valid until the next call of another function. Rows
-  /// may lie on top of each other (stride 0) after fork. After truncate a row's logits are not to be read before the
-  /// next step.
+  /// [open rows, vocab_size]: the logits of each row's next token. Valid until the next prefill, fork, step or keep.
+  /// Rows may lie on top of each other (stride 0) after fork. A row that was truncated has none before the next step.
   virtual kernels::Matrix<const float> logits() const = 0;
 
   /// Forgets all but the first `own_length` of a row's own tokens, so that the next step goes on from there. Rows may

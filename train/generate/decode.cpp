@@ -1,0 +1,286 @@
+#include "train/generate/decode.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/error.h"
+#include "core/random.h"
+#include "train/generate/characters.h"
+#include "train/generate/cut.h"
+
+namespace unfurl::train {
+namespace {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr Index kMaxReturns = 64;  // how often bans may send a row back before it is cut
+
+/// One sequence that is being drawn.
+struct Row {
+  Draw draw;
+  std::string text;                  // opening and what was drawn
+  std::vector<std::int32_t> tokens;  // drawn
+  std::vector<std::size_t> starts;   // where each token's bytes begin in text
+  std::vector<double> log_probability;
+  std::vector<std::vector<std::int32_t>> forbidden;  // at position i, tokens that led to a banned phrase
+  Index fed = 0;                                     // tokens that the model has seen
+  Index returns = 0;
+  bool done = false;
+  Continuation result;
+
+  Index position() const { return static_cast<Index>(tokens.size()); }
+};
+
+class Decoder {
+ public:
+  Decoder(LanguageModel& model, const PieceTable& pieces, const DecodeSettings& settings, std::span<const Draw> draws)
+      : model_(model),
+        pieces_(pieces),
+        settings_(settings),
+        queue_(kernels::ThreadPool::global()),
+        rows_(draws.size()) {
+    for (std::size_t i = 0; i < draws.size(); ++i) {
+      rows_[i].draw = draws[i];
+      rows_[i].text = settings.opening;
+    }
+  }
+
+  std::vector<Continuation> run() {
+    const auto count = static_cast<Index>(rows_.size());
+    model_.fork(count, settings_.max_tokens);
+    const float* first = model_.logits().row(0);
+    first_logits_.assign(first, first + pieces_.vocab_size());
+    std::vector<Row*> open;
+    for (Row& row : rows_) open.push_back(&row);
+    draw(open, open);
+    for (;;) {
+      close_done(open);
+      if (open.empty()) break;
+      std::vector<std::int32_t> tokens;
+      for (Row* row : open) tokens.push_back(row->tokens[static_cast<std::size_t>(row->fed++)]);
+      model_.step(tokens);
+      draw(open, open);
+    }
+    std::vector<Continuation> results;
+    for (Row& row : rows_) results.push_back(std::move(row.result));
+    return results;
+  }
+
+ private:
+  /// Draws the next token of each of the `drawing` rows, all of them among the `open` ones.
+  void draw(const std::vector<Row*>& open, std::vector<Row*> drawing) {
+    const kernels::Matrix<const float> logits = model_.logits();
+    const Index cols = pieces_.vocab_size();
+    while (!drawing.empty()) {
+      const auto count = static_cast<Index>(drawing.size());
+      logits_.resize(static_cast<std::size_t>(count * cols));
+      tokens_.resize(drawing.size());
+      log_probability_.resize(drawing.size());
+      uniforms_.resize(drawing.size());
+      for (Index i = 0; i < count; ++i) {
+        const Row& row = *drawing[static_cast<std::size_t>(i)];
+        const auto slot = std::find(open.begin(), open.end(), &row) - open.begin();
+        prepare(row, row.tokens.empty() ? first_logits_.data() : logits.row(slot), logits_.data() + i * cols);
+        uniforms_[static_cast<std::size_t>(i)] = uniform_for(row);
+      }
+      kernels::sample<kernels::CpuQueue, float>(queue_, tokens_.data(), log_probability_.data(), {logits_.data(), cols},
+                                                uniforms_.data(), settings_.sampling, count, cols);
+      std::vector<Row*> again;
+      for (std::size_t i = 0; i < drawing.size(); ++i) {
+        Row& row = *drawing[i];
+        const auto slot = static_cast<Index>(std::find(open.begin(), open.end(), &row) - open.begin());
+        if (!take(row, slot, tokens_[i], log_probability_[i])) again.push_back(&row);
+      }
+      drawing = std::move(again);
+    }
+  }
+
+  float uniform_for(const Row& row) const {
+    const auto position = static_cast<std::size_t>(row.position());
+    const std::uint64_t redraw = position < row.forbidden.size() ? row.forbidden[position].size() : 0;
+    const std::uint64_t index =
+        static_cast<std::uint64_t>(row.draw.sample) | static_cast<std::uint64_t>(row.draw.attempt) << 32 | redraw << 48;
+    return uniform(philox(philox_key(settings_.seed, Purpose::sample, static_cast<std::uint32_t>(position)), index)[0]);
+  }
+
+  /// The logits with -infinity for what may not be drawn.
+  void prepare(const Row& row, const float* from, float* to) const {
+    const auto cols = static_cast<std::size_t>(pieces_.vocab_size());
+    const std::string_view tail =
+        std::string_view(row.text).substr(row.text.size() - incomplete_tail(row.text), std::string_view::npos);
+    if (tail.empty()) {
+      const bool first = row.tokens.empty();
+      const std::vector<bool>& starting = pieces_.starting();
+      const std::vector<bool>& joining = pieces_.joining();
+      for (std::size_t i = 0; i < cols; ++i) {
+        require(!std::isnan(from[i]) && from[i] < std::numeric_limits<float>::infinity(),
+                "the model's logit {} at position {} is not a finite number", i, row.position());
+        const bool allowed = starting[i] && !(first && settings_.closed && joining[i]);
+        to[i] = allowed ? from[i] : kNever;
+      }
+      const auto eos = static_cast<std::size_t>(pieces_.eos());
+      if (!first || row.draw.attempt == 0) to[eos] = from[eos];
+    } else {
+      std::fill(to, to + cols, kNever);
+      for (const std::int32_t piece : pieces_.continuing()) {
+        const auto i = static_cast<std::size_t>(piece);
+        if (valid_utf8_so_far(std::string(tail) + pieces_.bytes(piece))) to[i] = from[i];
+      }
+    }
+    const auto position = static_cast<std::size_t>(row.position());
+    if (position < row.forbidden.size()) {
+      for (const std::int32_t piece : row.forbidden[position]) to[piece] = kNever;
+    }
+  }
+
+  /// Adds a drawn token to its row. False where the row has to draw again before the model's next step.
+  bool take(Row& row, Index slot, std::int32_t token, float log_probability) {
+    if (token < 0) {
+      finish(row, Stop::banned);
+      return true;
+    }
+    const std::string_view opening = settings_.opening;
+    row.tokens.push_back(token);
+    row.starts.push_back(row.text.size());
+    row.log_probability.push_back(log_probability);
+    const bool ends = token == pieces_.eos();
+    if (!ends) row.text += pieces_.bytes(token);
+    if (settings_.bans != nullptr) {
+      const std::size_t tail = incomplete_tail(row.text);
+      const std::string_view whole = std::string_view(row.text).substr(0, row.text.size() - tail);
+      const auto match = settings_.bans->find(whole, opening.size(), ends);
+      if (match) return go_back(row, slot, *match);
+    }
+    if (ends) {
+      finish(row, Stop::end);
+    } else if (settings_.max_words > 0 &&
+               count_words(std::string_view(row.text).substr(opening.size())) > settings_.max_words) {
+      finish(row, Stop::max_words);
+    } else if (row.position() >= settings_.max_tokens) {
+      finish(row, settings_.max_tokens_is_context ? Stop::context : Stop::max_tokens);
+    }
+    return true;
+  }
+
+  /// Takes the row back to the token with which a banned phrase began, and forbids that token there.
+  bool go_back(Row& row, Index slot, const Bans::Match& match) {
+    std::size_t position = 0;
+    while (position + 1 < row.starts.size() && row.starts[position + 1] <= match.begin) ++position;
+    if (++row.returns > kMaxReturns) {
+      finish(row, Stop::banned);
+      return true;
+    }
+    const auto latest = static_cast<std::size_t>(row.fed);  // the position that the model's logits are for
+    row.forbidden.resize(position + 1);
+    row.forbidden[position].push_back(row.tokens[position]);
+    row.text.resize(row.starts[position]);
+    row.tokens.resize(position);
+    row.starts.resize(position);
+    row.log_probability.resize(position);
+    if (position == latest) return false;  // the same logits, one token less
+    if (position == 0) {                   // the first logits are kept
+      model_.truncate(slot, 0);
+      row.fed = 0;
+      return false;
+    }
+    model_.truncate(slot, static_cast<Index>(position) - 1);
+    row.fed = static_cast<Index>(position) - 1;  // the token before it is fed again, for its logits
+    return true;
+  }
+
+  void finish(Row& row, Stop stop) {
+    const std::size_t opening = settings_.opening.size();
+    std::string text = std::move(row.text);
+    text.resize(text.size() - incomplete_tail(text));
+    if (stop != Stop::end) {
+      text.resize(cut_to_words(text, opening, settings_.max_words, stop == Stop::max_words || stop == Stop::banned));
+    }
+    text.resize(cut_spaces(text, opening));
+    if (settings_.bans != nullptr) {
+      while (const auto match = settings_.bans->find(text, opening, true)) {
+        stop = Stop::banned;
+        text.resize(std::max(match->begin, opening));
+        text.resize(cut_separators(text, opening));
+      }
+    }
+    row.result.text = text.substr(opening);
+    row.result.stop = stop;
+    row.result.tokens = row.position();
+    for (const double value : row.log_probability) row.result.log_probability += value;
+    row.done = true;
+  }
+
+  /// Drops finished rows, so that the model's next step is for the others alone.
+  void close_done(std::vector<Row*>& open) {
+    std::vector<Index> kept;
+    std::vector<Row*> rest;
+    for (std::size_t i = 0; i < open.size(); ++i) {
+      if (open[i]->done) continue;
+      kept.push_back(static_cast<Index>(i));
+      rest.push_back(open[i]);
+    }
+    if (!kept.empty() && kept.size() < open.size()) model_.keep(kept);
+    open = std::move(rest);
+  }
+
+  LanguageModel& model_;
+  const PieceTable& pieces_;
+  const DecodeSettings& settings_;
+  kernels::CpuQueue queue_;
+  std::vector<Row> rows_;
+  std::vector<float> first_logits_, logits_, log_probability_, uniforms_;
+  std::vector<std::int32_t> tokens_;
+};
+
+}  // namespace
+
+const char* stop_name(Stop stop) {
+  switch (stop) {
+    case Stop::end:
+      return "end";
+    case Stop::max_tokens:
+      return "max_tokens";
+    case Stop::max_words:
+      return "max_words";
+    case Stop::context:
+      return "context";
+    case Stop::banned:
+      return "banned";
+    case Stop::not_expanded:
+      return "not_expanded";
+  }
+  return "";
+}
+
+PieceTable::PieceTable(const Codec& codec, Index vocab_size) : eos_(codec.eos()) {
+  require(codec.size() <= vocab_size && eos_ >= 0 && eos_ < codec.size(),
+          "the model has {} pieces, its tokenizer {}: they do not belong together", vocab_size, codec.size());
+  const auto count = static_cast<std::size_t>(vocab_size);
+  pieces_.resize(count);
+  starting_.resize(count);
+  joining_.resize(count);
+  for (std::int32_t piece = 0; piece < static_cast<std::int32_t>(codec.size()); ++piece) {
+    const auto i = static_cast<std::size_t>(piece);
+    if (codec.is_control(piece)) continue;
+    pieces_[i] = codec.bytes(piece);
+    const std::string& bytes = pieces_[i];
+    const bool junk = std::any_of(bytes.begin(), bytes.end(),
+                                  [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
+    if (bytes.empty() || junk) continue;
+    starting_[i] = valid_utf8_so_far(bytes);
+    if ((static_cast<unsigned char>(bytes[0]) & 0xC0) == 0x80) continuing_.push_back(piece);
+    // A character cut in two may turn out to be a letter.
+    const char32_t code = character_at(bytes, 0).code;
+    joining_[i] = is_word_character(code) || code == 0xFFFD || fold(code) == '-' || fold(code) == '\'';
+  }
+}
+
+std::vector<Continuation> decode(LanguageModel& model, const PieceTable& pieces, const DecodeSettings& settings,
+                                 std::span<const Draw> draws) {
+  require(!draws.empty() && static_cast<Index>(draws.size()) <= kMaxRows, "decode: 1 to {} rows at once, not {}",
+          kMaxRows, draws.size());
+  require(settings.max_tokens >= 1, "decode: max_tokens must be at least 1, not {}", settings.max_tokens);
+  return Decoder(model, pieces, settings, draws).run();
+}
+
+}  // namespace unfurl::train
