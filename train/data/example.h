@@ -28,11 +28,14 @@ struct Example {
 std::vector<std::int32_t> query_part(std::int32_t prefix, std::span<const std::int32_t> query, Index limit);
 
 /// `context` is the most rows that a document may have, at least 4. How much is cut does not depend on whether the
-/// prefix is there, so that dropping it changes nothing else.
+/// prefix (-1 for none) is there, so that dropping it changes nothing else.
 Example make_example(std::int32_t prefix, std::span<const std::int32_t> query, std::span<const std::int32_t> prompt,
                      Index context);
 
-/// <sep> prompt <eos>
-Example make_unconditional(std::span<const std::int32_t> prompt, Index context);
+/// The rows of make_example, from the lengths of query and prompt.
+Index example_rows(bool prefix, Index query, Index prompt, Index context);
+
+/// The unconditional form of an example: <sep>, then the same predicted tokens.
+Example without_query(const Example& example);
 
 }  // namespace unfurl::train

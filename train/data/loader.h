@@ -83,8 +83,8 @@ class FixedBatches {
  public:
   enum class Form { conditional, unconditional };
 
-  /// `config.seed`, `subword_sampling` and weights play no part; PrefixMode::dropout counts as none. `max_examples`:
-  /// the first so many only; 0: all. Throws as BatchLoader does.
+  /// `config.seed`, `subword_sampling` and the weights play no part; PrefixMode::dropout counts as none.
+  /// `max_examples`: the first so many only; 0: all. Throws as BatchLoader does.
   FixedBatches(std::vector<Source> sources, const LoaderConfig& config, Form form = Form::conditional,
                Index max_examples = 0);
   ~FixedBatches();

@@ -1,10 +1,13 @@
 // Tokenised pairs on disk, one file per split and source, read through a memory map.
 //
-//   header          magic, version, fingerprint of the tokenizer, hash of all that follows, counts (fixed size)
-//   index           [examples + 1] of where each example's texts and tokens start
-//   prefixes        [examples] piece of the prefix, or -1
-//   tokens          int32: query, prompt, query, prompt, ...
-//   text            UTF-8: query, prompt, id, type, content and flavors of each pair
+//   header       magic, version, fingerprint of the tokenizer, hash of all else, counts (64 bytes)
+//   token ends   [examples, 2] uint64: where the tokens of the query and of the prompt end
+//   text ends    [examples, 5] uint64: where the texts end
+//   tokens       [tokens] int32
+//   prefixes     [examples] int32: piece of the prefix, or -1
+//   text         UTF-8: query, prompt, id, type, and content and flavors as JSON ("" where there are none)
+//
+// Numbers are little-endian.
 //
 // The texts are there for subword sampling (which encodes them anew) and for evaluation.
 #pragma once
@@ -43,12 +46,13 @@ class Shard {
   Pair pair(Index i) const;
 
   Index tokens() const { return tokens_; }  // of all queries and prompts
+  Index bytes() const { return static_cast<Index>(file_.size()); }
   std::uint64_t content_hash() const { return content_hash_; }
   const std::filesystem::path& path() const { return path_; }
 
  private:
-  std::span<const std::int32_t> token_range(Index field) const;
-  std::string_view text_range(Index field) const;
+  std::span<const std::int32_t> token_range(Index example, Index field) const;
+  std::string_view text_range(Index example, Index field) const;
 
   std::filesystem::path path_;
   MappedFile file_;

@@ -1,5 +1,7 @@
 #include "tests/train/data/fixture.h"
 
+#include <fstream>
+
 #include "kernels/philox.h"
 #include "train/corpus/prefix.h"
 
@@ -97,6 +99,11 @@ std::shared_ptr<const Tokenizer> some_tokenizer(TokenizerConfig::Model model) {
   }
   static const auto bpe = make(model);
   return bpe;
+}
+
+void spill(const std::filesystem::path& path, std::string_view bytes) {
+  std::filesystem::remove(path);
+  std::ofstream(path, std::ios::binary) << bytes;
 }
 
 std::vector<std::string_view> views(const std::vector<std::string>& texts) { return {texts.begin(), texts.end()}; }

@@ -33,6 +33,9 @@ std::string message_of(const F& f) {
 
 inline bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
+/// Writes a file without syncing it.
+void spill(const std::filesystem::path& path, std::string_view bytes);
+
 std::vector<std::string_view> views(const std::vector<std::string>& texts);
 
 }  // namespace unfurl::tests

@@ -255,7 +255,7 @@ TEST(Tokenizer, ForeignAndDamagedFilesAreRefused) {
   const std::string good = read_file(folder / "t");
   EXPECT_TRUE(has(message_of<UserError>([&] { Tokenizer(folder / "missing"); }), "missing"));
   const auto load = [&](const std::string& bytes) {
-    write_file(folder / "bad", bytes);
+    spill(folder / "bad", bytes);
     return message_of<UserError>([&] { Tokenizer(folder / "bad"); });
   };
   EXPECT_TRUE(has(load(""), "not a tokenizer"));

@@ -1,0 +1,284 @@
+#include "train/data/loader.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/error.h"
+#include "kernels/philox.h"
+#include "kernels/thread_pool.h"
+#include "train/data/pack.h"
+
+namespace unfurl::train {
+namespace {
+
+// Purposes of random numbers (philox.h).
+constexpr std::uint32_t kPurposeShuffle = 0x44530001;  // index: place in the epoch before shuffling; step: epoch
+constexpr std::uint32_t kPurposeBins = 0x44530002;     // index: bin; step: epoch
+constexpr std::uint32_t kPurposeSubset = 0x44530003;   // index: global example; step: epoch
+constexpr std::uint32_t kPurposeSubword = 0x44530004;  // index: global example, part and draw; step: epoch
+constexpr std::uint32_t kPurposeForm = 0x44530005;     // index: global example; step: training step
+
+constexpr Index kExamplesPerTask = 64;
+
+std::uint64_t draw64(const PhiloxKey& key, std::uint64_t index) {
+  const auto bits = philox(key, index);
+  return std::uint64_t{bits[0]} << 32 | bits[1];
+}
+
+/// [0, count) by ascending random number.
+std::vector<std::size_t> random_order(std::size_t count, const PhiloxKey& key, std::uint64_t first_index = 0) {
+  std::vector<std::pair<std::uint64_t, std::size_t>> keys(count);
+  for (std::size_t i = 0; i < count; ++i) keys[i] = {draw64(key, first_index + i), i};
+  std::sort(keys.begin(), keys.end());
+  std::vector<std::size_t> order(count);
+  for (std::size_t i = 0; i < count; ++i) order[i] = keys[i].second;
+  return order;
+}
+
+/// The sources as one list of examples, with what both kinds of batches need.
+struct Pool {
+  std::vector<Source> sources;
+  std::vector<std::int64_t> ends;  // global index behind each source's last example
+  LoaderConfig config;
+
+  Pool(std::vector<Source> given, const LoaderConfig& the_config) : sources(std::move(given)), config(the_config) {
+    if (config.context < 4 || config.context > config.tokens || config.tokens > std::numeric_limits<int>::max()) {
+      user_error("data: the context ({} tokens) must be at least 4 and at most the micro-batch ({} tokens)",
+                 config.context, config.tokens);
+    }
+    if (config.max_documents < 1) {
+      user_error("data: max_documents must be at least 1, got {}", config.max_documents);
+    }
+    if (!(config.subword_sampling >= 0 && config.subword_sampling <= 1)) {
+      user_error("data: subword_sampling must be in [0, 1], got {}", config.subword_sampling);
+    }
+    std::int64_t end = 0;
+    for (const Source& source : sources) {
+      require(source.shard != nullptr, "data: a source has no shard");
+      if (!(source.weight > 0 && source.weight <= 1000)) {
+        user_error("{}: the source's weight must be above 0 and at most 1000, got {}", source.shard->path().string(),
+                   source.weight);
+      }
+      if (source.shard->size() == 0) user_error("{}: the source has no example", source.shard->path().string());
+      ends.push_back(end += source.shard->size());
+    }
+    if (end == 0) user_error("data: there is no source with examples");
+  }
+
+  std::int64_t size() const { return ends.back(); }
+
+  std::pair<std::size_t, Index> locate(std::int64_t example) const {
+    require(example >= 0 && example < size(), "data: there is no example {}, there are {}", example, size());
+    const auto source = static_cast<std::size_t>(std::upper_bound(ends.begin(), ends.end(), example) - ends.begin());
+    return {source, example - (source == 0 ? 0 : ends[source - 1])};
+  }
+
+  bool has_prefix(const Shard& shard, Index i, PrefixMode mode) const {
+    return mode != PrefixMode::none && shard.prefix(i) >= 0;
+  }
+};
+
+struct Rows {
+  std::int32_t rows = 0;
+  bool truncated = false;
+};
+
+Rows count_rows(bool prefix, std::size_t query, std::size_t prompt, Index context) {
+  const auto q = static_cast<Index>(query), p = static_cast<Index>(prompt);
+  const Index rows = example_rows(prefix, q, p, context);
+  return {static_cast<std::int32_t>(rows), rows < (prefix ? 1 : 0) + q + 1 + p};
+}
+
+}  // namespace
+
+struct BatchLoader::State {
+  std::shared_ptr<const Tokenizer> tokenizer;
+  Pool pool;
+  LoaderState at;
+  // The plan of the epoch at.epoch.
+  std::vector<std::int64_t> entries;  // global indices, shuffled
+  Bins bins;                          // of places in entries, in the order of creation
+  std::vector<std::size_t> order;     // of the bins
+  Index rows = 0, truncated = 0;
+
+  State(std::shared_ptr<const Tokenizer> the_tokenizer, std::vector<Source> sources, const LoaderConfig& config)
+      : tokenizer(std::move(the_tokenizer)), pool(std::move(sources), config) {
+    require(tokenizer != nullptr, "BatchLoader: there is no tokenizer");
+    plan(0);
+  }
+
+  PhiloxKey key(std::uint32_t purpose, std::int64_t step) const {
+    return {pool.config.seed, purpose, static_cast<std::uint32_t>(step)};
+  }
+
+  void plan(std::int64_t epoch);
+  std::vector<std::int64_t> choose(std::int64_t epoch) const;
+  std::vector<std::int32_t> sampled(std::string_view text, std::int64_t epoch, std::int64_t example, int part) const;
+  Example example(std::int64_t index, const StepDraw& draw) const;
+};
+
+std::vector<std::int64_t> BatchLoader::State::choose(std::int64_t epoch) const {
+  std::vector<std::int64_t> chosen;
+  for (std::size_t s = 0; s < pool.sources.size(); ++s) {
+    const Index size = pool.sources[s].shard->size();
+    const std::int64_t first = pool.ends[s] - size;
+    const double whole = std::floor(pool.sources[s].weight);
+    for (int repeat = 0; repeat < static_cast<int>(whole); ++repeat) {
+      for (Index i = 0; i < size; ++i) chosen.push_back(first + i);
+    }
+    // A source of little weight still shows one example.
+    auto more = static_cast<Index>(std::llround((pool.sources[s].weight - whole) * static_cast<double>(size)));
+    if (whole == 0) more = std::max<Index>(more, 1);
+    if (more == 0) continue;
+    const auto by_key =
+        random_order(static_cast<std::size_t>(size), key(kPurposeSubset, epoch), static_cast<std::uint64_t>(first));
+    for (Index i = 0; i < more; ++i) chosen.push_back(first + static_cast<Index>(by_key[static_cast<std::size_t>(i)]));
+  }
+  return chosen;
+}
+
+std::vector<std::int32_t> BatchLoader::State::sampled(std::string_view text, std::int64_t epoch, std::int64_t example,
+                                                      int part) const {
+  const std::uint64_t index = static_cast<std::uint64_t>(example) << 24 | static_cast<std::uint64_t>(part) << 23;
+  return tokenizer->encode_sampled(text, pool.config.subword_sampling, key(kPurposeSubword, epoch), index);
+}
+
+void BatchLoader::State::plan(std::int64_t epoch) {
+  const std::vector<std::int64_t> chosen = choose(epoch);
+  entries.resize(chosen.size());
+  const auto shuffled = random_order(chosen.size(), key(kPurposeShuffle, epoch));
+  for (std::size_t i = 0; i < chosen.size(); ++i) entries[i] = chosen[shuffled[i]];
+
+  std::vector<std::int32_t> lengths(entries.size());
+  std::vector<Index> cut(entries.size() / kExamplesPerTask + 1, 0);
+  const auto count = static_cast<Index>(entries.size());
+  kernels::ThreadPool::global().parallel_for(static_cast<Index>(cut.size()), [&](Index task) {
+    for (Index e = task * kExamplesPerTask; e < std::min(count, (task + 1) * kExamplesPerTask); ++e) {
+      const std::int64_t index = entries[static_cast<std::size_t>(e)];
+      const auto [source, i] = pool.locate(index);
+      const Shard& shard = *pool.sources[source].shard;
+      const bool sampling = pool.config.subword_sampling > 0;
+      const std::size_t query =
+          sampling ? sampled(shard.query(i), epoch, index, 0).size() : shard.query_tokens(i).size();
+      const std::size_t prompt =
+          sampling ? sampled(shard.prompt(i), epoch, index, 1).size() : shard.prompt_tokens(i).size();
+      const Rows found = count_rows(pool.has_prefix(shard, i, pool.config.prefix), query, prompt, pool.config.context);
+      lengths[static_cast<std::size_t>(e)] = found.rows;
+      if (found.truncated) ++cut[static_cast<std::size_t>(task)];
+    }
+  });
+  rows = truncated = 0;
+  for (const std::int32_t length : lengths) rows += length;
+  for (const Index n : cut) truncated += n;
+  bins = pack(lengths, pool.config.tokens, pool.config.max_documents);
+  order = random_order(static_cast<std::size_t>(bins.size()), key(kPurposeBins, epoch));
+  at = {epoch, 0};
+}
+
+Example BatchLoader::State::example(std::int64_t index, const StepDraw& draw) const {
+  const auto [source, i] = pool.locate(index);
+  const Shard& shard = *pool.sources[source].shard;
+  const auto bits = philox(key(kPurposeForm, draw.step), static_cast<std::uint64_t>(index));
+  std::int32_t prefix = pool.has_prefix(shard, i, pool.config.prefix) ? shard.prefix(i) : -1;
+  if (pool.config.prefix == PrefixMode::dropout && uniform(bits[0]) < draw.prefix_dropout) prefix = -1;
+  Example out;
+  if (pool.config.subword_sampling > 0) {
+    out = make_example(prefix, sampled(shard.query(i), at.epoch, index, 0),
+                       sampled(shard.prompt(i), at.epoch, index, 1), pool.config.context);
+  } else {
+    out = make_example(prefix, shard.query_tokens(i), shard.prompt_tokens(i), pool.config.context);
+  }
+  return uniform(bits[1]) < draw.unconditional ? without_query(out) : out;
+}
+
+BatchLoader::BatchLoader(std::shared_ptr<const Tokenizer> tokenizer, std::vector<Source> sources,
+                         const LoaderConfig& config)
+    : state_(std::make_unique<State>(std::move(tokenizer), std::move(sources), config)) {}
+
+BatchLoader::~BatchLoader() = default;
+
+std::vector<Batch> BatchLoader::next(Index count, const StepDraw& draw) {
+  State& s = *state_;
+  std::vector<Batch> batches;
+  while (static_cast<Index>(batches.size()) < count) {
+    if (s.at.bin == s.bins.size()) s.plan(s.at.epoch + 1);
+    const auto places = s.bins.bin(static_cast<Index>(s.order[static_cast<std::size_t>(s.at.bin)]));
+    std::vector<std::int64_t> indices;
+    std::vector<Example> examples;
+    for (const std::int64_t place : places) {
+      indices.push_back(s.entries[static_cast<std::size_t>(place)]);
+      examples.push_back(s.example(indices.back(), draw));
+    }
+    batches.push_back(make_batch(examples, indices, s.pool.config.tokens, s.pool.config.max_documents));
+    ++s.at.bin;
+  }
+  return batches;
+}
+
+LoaderState BatchLoader::state() const { return state_->at; }
+
+void BatchLoader::seek(const LoaderState& state) {
+  if (state.epoch < 0 || state.epoch > std::numeric_limits<std::uint32_t>::max() || state.bin < 0) {
+    user_error("data: there is no epoch {} with a micro-batch {}", state.epoch, state.bin);
+  }
+  if (state.epoch != state_->at.epoch) state_->plan(state.epoch);
+  if (state.bin > state_->bins.size()) {
+    user_error("data: epoch {} has {} micro-batches, not {}: the data or the recipe has changed since this was saved",
+               state.epoch, state_->bins.size(), state.bin);
+  }
+  state_->at = state;
+}
+
+Index BatchLoader::bins() const { return state_->bins.size(); }
+Index BatchLoader::examples() const { return static_cast<Index>(state_->entries.size()); }
+Index BatchLoader::truncated() const { return state_->truncated; }
+double BatchLoader::fill() const {
+  return static_cast<double>(state_->rows) / static_cast<double>(bins() * state_->pool.config.tokens);
+}
+std::pair<std::size_t, Index> BatchLoader::locate(std::int64_t example) const { return state_->pool.locate(example); }
+const Shard& BatchLoader::source(std::size_t i) const { return *state_->pool.sources.at(i).shard; }
+
+struct FixedBatches::State {
+  Pool pool;
+  Form form;
+  Bins bins;
+  Index examples = 0, truncated = 0;
+
+  Example example(std::int64_t index) const {
+    const auto [source, i] = pool.locate(index);
+    const Shard& shard = *pool.sources[source].shard;
+    const bool prefix = pool.config.prefix == PrefixMode::always && shard.prefix(i) >= 0;
+    Example out =
+        make_example(prefix ? shard.prefix(i) : -1, shard.query_tokens(i), shard.prompt_tokens(i), pool.config.context);
+    return form == Form::unconditional ? without_query(out) : out;
+  }
+};
+
+FixedBatches::FixedBatches(std::vector<Source> sources, const LoaderConfig& config, Form form, Index max_examples)
+    : state_(new State{Pool(std::move(sources), config), form, {}}) {
+  state_->examples = max_examples > 0 ? std::min<Index>(max_examples, state_->pool.size()) : state_->pool.size();
+  std::vector<std::int32_t> lengths;
+  for (Index i = 0; i < state_->examples; ++i) {
+    const Example example = state_->example(i);
+    lengths.push_back(static_cast<std::int32_t>(example.rows()));
+    state_->truncated += example.truncated ? 1 : 0;
+  }
+  state_->bins = pack(lengths, config.tokens, config.max_documents);
+}
+
+FixedBatches::~FixedBatches() = default;
+
+Index FixedBatches::size() const { return state_->bins.size(); }
+Index FixedBatches::examples() const { return state_->examples; }
+Index FixedBatches::truncated() const { return state_->truncated; }
+
+Batch FixedBatches::batch(Index i) const {
+  require(i >= 0 && i < size(), "FixedBatches: there is no micro-batch {}, there are {}", i, size());
+  const auto indices = state_->bins.bin(i);
+  std::vector<Example> examples;
+  for (const std::int64_t index : indices) examples.push_back(state_->example(index));
+  return make_batch(examples, indices, state_->pool.config.tokens, state_->pool.config.max_documents);
+}
+
+}  // namespace unfurl::train
