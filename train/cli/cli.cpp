@@ -72,6 +72,27 @@ void add_threads(CLI::App& app) {
       ->type_name("N");
 }
 
+void add_corpus_synth(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(parent, "synth", "Write pairs from a grammar of our own",
+                              "  unfurl corpus synth --pairs 20000 --seed 1 --out data/synth\n");
+  auto options = std::make_shared<SynthOptions>();
+  app.add_option("--out", options->out, "folder for pairs.jsonl and heldout.jsonl")->type_name("DIR")->required();
+  app.add_option("--pairs", options->pairs, "pairs to write")->check(from_to(1, 1e8, "from 1 to 100000000"));
+  app.add_option("--seed", options->seed, "another seed gives other pairs")->check(from_to(0, 1.8e19, "0 or more"));
+  app.add_option("--copy-share", options->copy_share, "share of pairs with random words, that teach to copy")
+      ->check(from_to(0, 0.9, "from 0 to 0.9"));
+  app.add_option("--heldout-share", options->heldout_share, "share of the content words kept out of pairs.jsonl")
+      ->check(from_to(0, 0.5, "from 0 to 0.5"));
+  app.add_option("--heldout-pairs", options->heldout_pairs, "pairs in heldout.jsonl; 0: a tenth of --pairs")
+      ->check(from_to(0, 1e8, "from 0 to 100000000"));
+  app.callback([options, &action] {
+    action = [options] {
+      run_corpus_synth(*options);
+      return 0;
+    };
+  });
+}
+
 void add_corpus_pairs(CLI::App& parent, Action& action) {
   CLI::App& app = add_command(parent, "pairs", "Make pairs from a plain list of prompts",
                               "  unfurl corpus pairs --prompts prompts.txt --out data/pairs.jsonl --normalize\n");
@@ -177,6 +198,7 @@ int run(int argc, const char* const* argv) {
   root.get_formatter()->column_width(34);
 
   CLI::App& corpus = add_family(root, "corpus", "Make and look at training pairs");
+  add_corpus_synth(corpus, action);
   add_corpus_pairs(corpus, action);
   CLI::App& tokenizer = add_family(root, "tokenizer", "Make tokenizers");
   add_tokenizer_train(tokenizer, action);

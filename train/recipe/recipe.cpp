@@ -189,7 +189,7 @@ void describe(Schema& schema, PrefixConfig& config) {
 
 void describe(Schema& schema, SampleConfig& config) {
   schema.field("queries", config.queries, "expanded at every validation");
-  schema.field("n", config.n, "expansions of each", between(1, 1024));
+  schema.field("n", config.n, "expansions of each", between(1, 256));
   schema.field("prefix", config.prefix, "their prefix: ABST, DTL, GRD, SPCT, FLV, HAST, RFT or MSTP; empty for none");
   schema.field("temperature", config.temperature, "0 takes the likeliest token", between(0, 100));
   schema.field("top_p", config.top_p, "smallest set of likeliest tokens with this probability; 1: off",

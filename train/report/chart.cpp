@@ -9,7 +9,7 @@
 namespace unfurl::train {
 namespace {
 
-constexpr double kWidth = 520, kHeight = 260, kLeft = 58, kRight = 12, kTop = 22, kBottom = 34;
+constexpr double kWidth = 520, kHeight = 260, kLeft = 58, kRight = 22, kTop = 22, kBottom = 34;
 constexpr std::size_t kMostPoints = 500;  // more than a screen shows only make the file large
 constexpr int kColours = 4;
 
@@ -95,7 +95,7 @@ std::string svg_chart(std::string_view x_name, const std::vector<Series>& series
   up.widen();
 
   std::string out = fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\">\n", kWidth, kHeight);
-  const double dy = up.step(5), dx = across.step(6);
+  const double dy = up.step(7), dx = across.step(7);
   for (double y = std::ceil(up.low / dy) * dy; y <= up.high + dy / 1e6; y += dy) {
     out += fmt::format(
         "<line class=\"grid\" x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\"/>"

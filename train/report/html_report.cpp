@@ -59,10 +59,10 @@ Series series_of(const std::vector<Json>& metrics, std::string_view kind, std::s
   return out;
 }
 
-/// An exponential mean over about a fiftieth of the curve.
+/// An exponential mean over about a hundredth of the curve.
 Series smoothed(const Series& raw, std::string name) {
   Series out{.name = std::move(name), .points = {}};
-  const double keep = 1 - 1 / std::max(1.0, static_cast<double>(raw.points.size()) / 50);
+  const double keep = 1 - 1 / std::max(1.0, static_cast<double>(raw.points.size()) / 100);
   double sum = 0, weight = 0;
   for (const auto& [x, y] : raw.points) {
     if (y - y != 0) continue;

@@ -4,6 +4,7 @@
 
 #include "core/files.h"
 #include "tests/support/temporary_folder.h"
+#include "train/corpus/pair.h"
 
 namespace unfurl::tests {
 namespace {
@@ -39,7 +40,8 @@ TEST(Cli, HelpIsThereForEveryCommandWithExamples) {
   EXPECT_EQ(all.code, 0);
   EXPECT_EQ(all.error, "");
   EXPECT_NE(all.out.find("corpus"), std::string::npos);
-  const std::vector<std::vector<std::string>> commands = {{"corpus", "pairs"}, {"tokenizer", "train"}};
+  const std::vector<std::vector<std::string>> commands = {
+      {"corpus", "synth"}, {"corpus", "pairs"}, {"tokenizer", "train"}};
   for (std::vector<std::string> command : commands) {
     command.push_back("--help");
     const Outcome one = run(command);
@@ -130,6 +132,23 @@ TEST(Cli, TrainsATokenizerOnPairsAndLines) {
   ASSERT_EQ(outcome.code, 0) << outcome.error;
   EXPECT_TRUE(outcome.out.starts_with(model + ": 320 pieces from 150 texts; a piece is ")) << outcome.out;
   EXPECT_TRUE(std::filesystem::exists(model));
+}
+
+TEST(Cli, OptionsReachTheCorpusCommands) {
+  const TemporaryFolder folder;
+  const Outcome synth = run({"corpus", "synth", "--pairs", "60", "--seed", "3", "--copy-share", "0", "--heldout-pairs",
+                             "5", "--out", (folder / "synth").string()});
+  ASSERT_EQ(synth.code, 0) << synth.error;
+  EXPECT_EQ(train::read_pairs(folder / "synth/pairs.jsonl").size(), 60u);
+  EXPECT_EQ(train::read_pairs(folder / "synth/heldout.jsonl").size(), 5u);
+
+  write_file(folder / "prompts.txt", "a red fox in the snow, oil painting, 8 k\n");
+  const Outcome pairs = run({"corpus", "pairs", "--prompts", (folder / "prompts.txt").string(), "--out",
+                             (folder / "pairs.jsonl").string(), "--normalize", "--copy-share", "0"});
+  ASSERT_EQ(pairs.code, 0) << pairs.error;
+  const auto made = train::read_pairs(folder / "pairs.jsonl");
+  ASSERT_FALSE(made.empty());
+  EXPECT_NE(made[0].prompt.find("8k"), std::string::npos) << made[0].prompt;
 }
 
 }  // namespace
