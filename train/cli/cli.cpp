@@ -113,6 +113,21 @@ void add_corpus_pairs(CLI::App& parent, Action& action) {
   });
 }
 
+void add_corpus_show(CLI::App& parent, Action& action) {
+  CLI::App& app =
+      add_command(parent, "show", "Show pairs as a model sees them: pieces, parts, what is predicted",
+                  "  unfurl corpus show data/pairs.jsonl --tokenizer runs/quickstart/tokenizer/tokenizer.model\n"
+                  "  unfurl corpus show data/pairs.jsonl --tokenizer t.model --first 100 -n 1\n");
+  auto options = std::make_shared<CorpusShowOptions>();
+  app.add_option("file", options->file, "pairs, JSONL")->type_name("FILE")->required();
+  app.add_option("--tokenizer", options->tokenizer, "tokenizer model")->type_name("FILE")->required();
+  app.add_option("--first", options->first, "number of the first pair, from 0")->check(from_to(0, 1e15, "0 or more"));
+  app.add_option("-n,--count", options->count, "how many pairs")->check(from_to(1, 1e15, "1 or more"));
+  app.add_option("--context", options->context, "longest sequence, in tokens; longer pairs are cut")
+      ->check(from_to(4, 1 << 20, "from 4 to 1048576"));
+  app.callback([options, &action] { action = [options] { return run_corpus_show(*options); }; });
+}
+
 void add_tokenizer_train(CLI::App& parent, Action& action) {
   CLI::App& app = add_command(parent, "train", "Train a tokenizer on pairs or plain lines",
                               "  unfurl tokenizer train data/pairs.jsonl --out data/tokenizer.model\n"
@@ -200,6 +215,7 @@ int run(int argc, const char* const* argv) {
   CLI::App& corpus = add_family(root, "corpus", "Make and look at training pairs");
   add_corpus_synth(corpus, action);
   add_corpus_pairs(corpus, action);
+  add_corpus_show(corpus, action);
   CLI::App& tokenizer = add_family(root, "tokenizer", "Make tokenizers");
   add_tokenizer_train(tokenizer, action);
 

@@ -131,7 +131,28 @@ TEST(Cli, TrainsATokenizerOnPairsAndLines) {
                                "--out", model, "--vocab-size", "320", "--type", "bpe"});
   ASSERT_EQ(outcome.code, 0) << outcome.error;
   EXPECT_TRUE(outcome.out.starts_with(model + ": 320 pieces from 150 texts; a piece is ")) << outcome.out;
-  EXPECT_TRUE(std::filesystem::exists(model));
+
+  // What it made reads pairs.
+  write_file(folder / "two.jsonl",
+             "{\"query\": \"fox1\", \"prompt\": \"fox1 in the snow\"}\n"
+             "{\"query\": \"fox2\", \"prompt\": \"fox2 in the snow\", \"prefix\": \"FLV\", \"type\": \"short\"}\n");
+  const auto show = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"corpus", "show", (folder / "two.jsonl").string(), "--tokenizer", model});
+    return more;
+  };
+  const Outcome shown = run(show({"--first", "1"}));
+  ASSERT_EQ(shown.code, 0) << shown.error;
+  EXPECT_TRUE(shown.out.starts_with("pair 1\n  query    fox2\n  prompt   fox2 in the snow\n  prefix   FLV\n"))
+      << shown.out;
+  EXPECT_NE(shown.out.find("both ways  no    <FLV>\n"), std::string::npos) << shown.out;
+  EXPECT_NE(shown.out.find("both ways  no    <sep>\n"), std::string::npos) << shown.out;
+  EXPECT_NE(shown.out.find("back       yes   <eos>\n"), std::string::npos) << shown.out;
+  EXPECT_EQ(shown.out.find("cut to fit"), std::string::npos) << shown.out;
+  const Outcome cut = run(show({"-n", "1", "--context", "6"}));
+  EXPECT_NE(cut.out.find("cut to fit the context"), std::string::npos) << cut.out;
+  expect_mistake(show({"--first", "2"}), "two.jsonl: there is no pair 2: the file has 2");
+  expect_mistake(show({"-n", "0"}), "must be 1 or more, got \"0\"");
+  expect_mistake({"corpus", "show", (folder / "none.jsonl").string(), "--tokenizer", model}, "none.jsonl");
 }
 
 TEST(Cli, OptionsReachTheCorpusCommands) {
