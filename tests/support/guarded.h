@@ -19,7 +19,7 @@ class Guarded {
     std::memset(bytes_.data() + kGuard + count_ * sizeof(T), 0xa5, kGuard);
   }
   explicit Guarded(const std::vector<T>& values) : Guarded(static_cast<Index>(values.size())) {
-    std::memcpy(data(), values.data(), values.size() * sizeof(T));
+    if (!values.empty()) std::memcpy(data(), values.data(), values.size() * sizeof(T));
   }
 
   T* data() { return reinterpret_cast<T*>(bytes_.data() + kGuard); }
