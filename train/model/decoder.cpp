@@ -1,0 +1,255 @@
+#include "train/model/decoder.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "core/autograd.h"
+#include "core/dispatch.h"
+#include "core/ops/add.h"
+#include "core/ops/dropout.h"
+#include "core/ops/embedding.h"
+#include "core/ops/gather_rows.h"
+#include "core/ops/glu.h"
+#include "core/ops/head_cross_entropy.h"
+#include "core/ops/layer_norm.h"
+#include "core/ops/linear.h"
+#include "core/ops/rms_norm.h"
+#include "core/ops/rope.h"
+#include "core/random.h"
+
+namespace unfurl::train {
+namespace {
+
+/// [q | k | v] and, in a parallel block, [gate | up] behind them, as rows of one matrix.
+std::vector<ParameterPart> projection_parts(const std::string& prefix,
+                                            const std::vector<std::pair<const char*, Index>>& sizes, int dimension) {
+  std::vector<ParameterPart> parts;
+  Index at = 0;
+  for (const auto& [name, size] : sizes) {
+    parts.push_back({prefix + name + ".weight", dimension, at, at + size});
+    at += size;
+  }
+  return parts;
+}
+
+/// Normal numbers by Box-Muller; element i depends on (key, i) alone.
+double normal(const PhiloxKey& key, Index i) {
+  const auto bits = philox(key, static_cast<std::uint64_t>(i) / 2);
+  const double radius = std::sqrt(-2 * std::log((static_cast<double>(bits[0]) + 1) * 0x1p-32));
+  const double angle = 6.283185307179586 * (static_cast<double>(bits[1]) * 0x1p-32);
+  return radius * (i % 2 == 0 ? std::cos(angle) : std::sin(angle));
+}
+
+template <class T>
+void fill_normal(const Tensor& tensor, const PhiloxKey& key, double std) {
+  constexpr Index kBlock = 1 << 14;
+  T* data = tensor.data<T>();
+  const Index count = tensor.numel();
+  cpu_queue().pool().parallel_for((count + kBlock - 1) / kBlock, [&](Index block) {
+    for (Index i = block * kBlock; i < std::min(count, (block + 1) * kBlock); ++i) {
+      data[i] = static_cast<T>(std * normal(key, i));
+    }
+  });
+}
+
+template <class T>
+void fill_ones(const Tensor& tensor) {
+  std::fill_n(tensor.data<T>(), tensor.numel(), T{1});
+}
+
+}  // namespace
+
+Decoder::Decoder(const ModelConfig& config, DType dtype, Device device, bool gradients) : config_(config) {
+  require(config.vocab_size > 0, "Decoder: vocab_size is not set");
+  const Index d = config.width, ff = config.ff_width, attention = attention_width(), kv = kv_width();
+  const bool parallel = config.block == BlockKind::parallel;
+  using enum ParameterGroup;
+
+  const auto declare_norm = [&](const std::string& name, std::array<std::size_t, 2>& numbers) {
+    numbers[0] = parameters_.declare(name + ".weight", {d}, undecayed);
+    if (config.norm == NormKind::layer) numbers[1] = parameters_.declare(name + ".bias", {d}, undecayed);
+  };
+  const std::vector<std::pair<const char*, Index>> qkv = {{"q", attention}, {"k", kv}, {"v", kv}};
+  std::vector<std::pair<const char*, Index>> up = {{"up", ff}};
+  if (gated()) up.insert(up.begin(), {"gate", ff});
+
+  struct Numbers {
+    std::array<std::size_t, 2> norm{}, ff_norm{}, qk{};
+    std::size_t input = 0, output = 0, ff_input = 0, ff_output = 0;
+  };
+  std::vector<Numbers> numbers(static_cast<std::size_t>(config.layers));
+  const std::size_t embedding = parameters_.declare("embedding.weight", {config.vocab_size, d}, decayed);
+  for (std::size_t layer = 0; layer < numbers.size(); ++layer) {
+    Numbers& n = numbers[layer];
+    const std::string prefix = "layers." + std::to_string(layer) + ".";
+    declare_norm(prefix + "norm", n.norm);
+    if (config.qk_norm) {
+      n.qk[0] = parameters_.declare(prefix + "q_norm.weight", {config.head_dim}, undecayed);
+      n.qk[1] = parameters_.declare(prefix + "k_norm.weight", {config.head_dim}, undecayed);
+    }
+    const Index up_width = gated() ? 2 * ff : ff;
+    if (parallel) {
+      auto sizes = qkv;
+      sizes.insert(sizes.end(), up.begin(), up.end());
+      n.input = parameters_.declare(prefix + "input.weight", {attention + 2 * kv + up_width, d}, decayed,
+                                    projection_parts(prefix, sizes, 0));
+      n.output = parameters_.declare(prefix + "output.weight", {d, attention + ff}, decayed,
+                                     projection_parts(prefix, {{"attention_output", attention}, {"down", ff}}, 1));
+    } else {
+      n.input = parameters_.declare(prefix + "qkv.weight", {attention + 2 * kv, d}, decayed,
+                                    projection_parts(prefix, qkv, 0));
+      n.output = parameters_.declare(prefix + "attention_output.weight", {d, attention}, decayed);
+      declare_norm(prefix + "ff_norm", n.ff_norm);
+      n.ff_input =
+          parameters_.declare(prefix + "ff_input.weight", {up_width, d}, decayed, projection_parts(prefix, up, 0));
+      n.ff_output = parameters_.declare(prefix + "down.weight", {d, ff}, decayed);
+    }
+  }
+  std::array<std::size_t, 2> final_norm{};
+  declare_norm("final_norm", final_norm);
+  const std::size_t head =
+      config.tied ? embedding : parameters_.declare("head.weight", {config.vocab_size, d}, decayed);
+
+  parameters_.allocate(dtype, device, gradients);
+  const auto tensor = [&](std::size_t number) { return parameters_[number]; };
+  const auto bias = [&](std::size_t number) { return config.norm == NormKind::layer ? tensor(number) : Tensor(); };
+  for (const Numbers& n : numbers) {
+    BlockWeights weights;
+    weights.norm_gain = tensor(n.norm[0]);
+    weights.norm_bias = bias(n.norm[1]);
+    weights.input = tensor(n.input);
+    weights.output = tensor(n.output);
+    if (config.qk_norm) {
+      weights.q_gain = tensor(n.qk[0]);
+      weights.k_gain = tensor(n.qk[1]);
+    }
+    if (!parallel) {
+      weights.ff_norm_gain = tensor(n.ff_norm[0]);
+      weights.ff_norm_bias = bias(n.ff_norm[1]);
+      weights.ff_input = tensor(n.ff_input);
+      weights.ff_output = tensor(n.ff_output);
+    }
+    blocks_.push_back(weights);
+  }
+  embedding_ = tensor(embedding);
+  head_ = tensor(head);
+  final_gain_ = tensor(final_norm[0]);
+  final_bias_ = bias(final_norm[1]);
+  const MemoryName memory("parameters");
+  rope_table_ = unfurl::rope_table(config.context, config.head_dim, config.rope_base, dtype, device);
+}
+
+void Decoder::initialise(std::uint64_t seed) {
+  const auto& all = parameters_.all();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const Parameter& parameter = all[i];
+    if (parameter.value.device() == Device::meta) continue;
+    const bool is_double = parameter.value.dtype() == DType::f64;
+    const std::string& name = parameter.name;
+    if (parameter.shape.rank() == 1) {
+      if (!name.ends_with(".bias")) is_double ? fill_ones<double>(parameter.value) : fill_ones<float>(parameter.value);
+      continue;
+    }
+    const bool output = name.ends_with(".output.weight") || name.ends_with(".attention_output.weight") ||
+                        name.ends_with(".down.weight");
+    const double divisor = output && config_.init_scaled ? std::sqrt(2.0 * static_cast<double>(config_.layers)) : 1;
+    const PhiloxKey key = philox_key(seed, Purpose::initialise, static_cast<std::uint32_t>(i));
+    is_double ? fill_normal<double>(parameter.value, key, config_.init_std / divisor)
+              : fill_normal<float>(parameter.value, key, config_.init_std / divisor);
+  }
+}
+
+double Decoder::attention_scale() const { return 1 / std::sqrt(static_cast<double>(config_.head_dim)); }
+
+std::pair<Tensor, Tensor> Decoder::norm(const Tensor& x, const Tensor& residual, const Tensor& gain,
+                                        const Tensor& bias) const {
+  const double eps = config_.norm_eps;
+  if (config_.norm == NormKind::rms) {
+    if (!residual.defined()) return {x, rms_norm(x, gain, eps)};
+    return add_rms_norm(x, residual, gain, eps);
+  }
+  if (!residual.defined()) return {x, layer_norm(x, gain, bias, eps)};
+  return add_layer_norm(x, residual, gain, bias, eps);
+}
+
+Tensor Decoder::rotated(const Tensor& x, const Tensor& gain, const Tensor& positions, Index heads) const {
+  if (!gain.defined()) return rope(x, positions, rope_table_, heads);
+  const Tensor by_head = copy(x).reshape({x.rows() * heads, config_.head_dim});
+  return rope(rms_norm(by_head, gain, config_.norm_eps).reshape(x.shape()), positions, rope_table_, heads);
+}
+
+Tensor Decoder::activation(const Tensor& projected, const Tensor& destination) const {
+  if (!gated()) return gelu(projected, destination);
+  const Index ff = config_.ff_width;
+  const auto kind =
+      config_.activation == ActivationKind::swiglu ? kernels::Activation::silu : kernels::Activation::gelu;
+  return glu(projected.columns(0, ff), projected.columns(ff, 2 * ff), kind, destination);
+}
+
+Tensor Decoder::attend(const BlockWeights& weights, const Tensor& projected, const ModelInputs& inputs,
+                       const Tensor& destination) const {
+  const Index a = attention_width(), kv = kv_width();
+  const Tensor q = rotated(projected.columns(0, a), weights.q_gain, inputs.positions, config_.heads);
+  const Tensor k = rotated(projected.columns(a, a + kv), weights.k_gain, inputs.positions, config_.kv_heads);
+  return attention(q, k, projected.columns(a + kv, a + 2 * kv), {inputs.cu_seqlens, inputs.prefix_lengths},
+                   config_.heads, config_.kv_heads, attention_scale(), destination);
+}
+
+Tensor Decoder::drop(const Tensor& x, const DropoutPlace& dropout, std::uint32_t place) const {
+  if (dropout.rate == 0) return x;
+  const PhiloxKey key = philox_key(dropout.seed, Purpose::dropout, dropout.step, place);
+  return unfurl::dropout(x, dropout.rate, key, dropout.first_token * static_cast<std::uint64_t>(config_.width));
+}
+
+/// {residual stream, norm of it} -> the same for the next block (or the final norm).
+std::vector<Tensor> Decoder::run_block(std::size_t layer, const std::vector<Tensor>& stream, const ModelInputs& inputs,
+                                       const DropoutPlace& dropout) const {
+  const BlockWeights& weights = blocks_[layer];
+  const bool last = layer + 1 == blocks_.size();
+  const Tensor& next_gain = last ? final_gain_ : blocks_[layer + 1].norm_gain;
+  const Tensor& next_bias = last ? final_bias_ : blocks_[layer + 1].norm_bias;
+  const Index a = attention_width(), kv = kv_width(), rows = stream[0].rows();
+  const auto place = static_cast<std::uint32_t>(2 * layer + 1);
+  const Tensor projected = linear(stream[1], weights.input);
+  if (config_.block == BlockKind::parallel) {
+    const Tensor joint = Tensor::empty({rows, a + config_.ff_width}, projected.dtype(), projected.device());
+    attend(weights, projected, inputs, joint.columns(0, a));
+    activation(projected.columns(a + 2 * kv, projected.cols()), joint.columns(a, joint.cols()));
+    const Tensor y = drop(linear(joint, weights.output), dropout, place);
+    const auto [sum, normed] = norm(stream[0], y, next_gain, next_bias);
+    return {sum, normed};
+  }
+  const Tensor attended = attend(weights, projected, inputs, {});
+  const Tensor y = drop(linear(attended, weights.output), dropout, place);
+  const auto [middle, ff_in] = norm(stream[0], y, weights.ff_norm_gain, weights.ff_norm_bias);
+  const Tensor up = linear(ff_in, weights.ff_input);
+  const Tensor z = drop(linear(activation(up, {}), weights.ff_output), dropout, place + 1);
+  const auto [sum, normed] = norm(middle, z, next_gain, next_bias);
+  return {sum, normed};
+}
+
+Tensor Decoder::hidden(const ModelInputs& inputs, const DropoutPlace& dropout, bool recompute) const {
+  const MemoryName memory("activations");
+  const Tensor x = drop(unfurl::embedding(inputs.ids, inputs.order, embedding_), dropout, 0);
+  const auto [first, normed] = norm(x, {}, blocks_[0].norm_gain, blocks_[0].norm_bias);
+  std::vector<Tensor> stream = {first, normed};
+  for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
+    if (recompute) {
+      stream = checkpoint([this, layer, inputs,
+                           dropout](const std::vector<Tensor>& in) { return run_block(layer, in, inputs, dropout); },
+                          stream);
+    } else {
+      stream = run_block(layer, stream, inputs, dropout);
+    }
+  }
+  return stream[1];
+}
+
+Tensor Decoder::loss(const ModelInputs& inputs, const DropoutPlace& dropout, bool recompute, Tensor* row_losses) const {
+  const Tensor rows = gather_rows(hidden(inputs, dropout, recompute), inputs.target_rows);
+  const MemoryName memory("head");
+  return head_cross_entropy(rows, head_, inputs.targets, inputs.weights, 256, row_losses);
+}
+
+}  // namespace unfurl::train

@@ -1,0 +1,97 @@
+// The model: one decoder-only transformer, many configurations.
+//
+// A parallel block (PaLM; Chowdhery et al., 2022) reads one norm for attention and feed-forward and adds both to the
+// residual stream at once: their input projections are one matrix [q | k | v | gate | up] and their output projections
+// another, over the columns [attention | feed-forward]. A serial block has a norm and two projections for each half.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "core/ops/attention.h"
+#include "core/parameters.h"
+#include "train/recipe/recipe.h"
+
+namespace unfurl::train {
+
+/// One micro-batch as tensors, of i32 but for the weights.
+struct ModelInputs {
+  Tensor ids, positions;        // [tokens]
+  Tensor order;                 // [tokens], the tokens sorted by id
+  Tensor cu_seqlens;            // [documents + 1]
+  Tensor prefix_lengths;        // [documents]
+  Tensor target_rows, targets;  // [targets]: the rows whose next token is predicted, and those tokens
+  Tensor weights;               // [targets], of the accumulator type: what each row's loss counts
+};
+
+/// Which numbers dropout draws: the training step, and the number over the whole global batch of the micro-batch's
+/// first token. Rate 0 drops nothing.
+struct DropoutPlace {
+  std::uint64_t seed = 0;
+  std::uint32_t step = 0;
+  std::uint64_t first_token = 0;
+  double rate = 0;
+};
+
+/// The weights of a block; which are defined depends on the block's kind, norm and activation.
+struct BlockWeights {
+  Tensor norm_gain, norm_bias;
+  Tensor input;                       // parallel: [q | k | v | gate | up, width]; serial: [q | k | v, width]
+  Tensor output;                      // [width, attention | feed-forward], or [width, attention]
+  Tensor q_gain, k_gain;              // qk-norm: [head_dim]
+  Tensor ff_norm_gain, ff_norm_bias;  // serial only, as are the next two
+  Tensor ff_input, ff_output;
+};
+
+class Decoder {
+ public:
+  /// The weights are zero until initialise() or a checkpoint fills them. config.vocab_size must be set.
+  Decoder(const ModelConfig& config, DType dtype, Device device, bool gradients);
+
+  /// Fills the weights: normal with config.init_std, output projections divided by sqrt(2 layers) where init_scaled;
+  /// gains 1, biases 0. The same for every device and element type, up to rounding.
+  void initialise(std::uint64_t seed);
+
+  const ModelConfig& config() const { return config_; }
+  Parameters& parameters() { return parameters_; }
+  const Parameters& parameters() const { return parameters_; }
+
+  /// The final norm's output, [tokens, width].
+  Tensor hidden(const ModelInputs& inputs, const DropoutPlace& dropout = {}, bool recompute = false) const;
+
+  /// The sum over target rows of weight x negative log-likelihood, a scalar. With `row_losses`, the rows' terms too.
+  Tensor loss(const ModelInputs& inputs, const DropoutPlace& dropout = {}, bool recompute = false,
+              Tensor* row_losses = nullptr) const;
+
+  // What generation builds on.
+  const BlockWeights& block(Index layer) const { return blocks_[static_cast<std::size_t>(layer)]; }
+  const Tensor& embedding() const { return embedding_; }
+  const Tensor& head() const { return head_; }
+  const Tensor& final_gain() const { return final_gain_; }
+  const Tensor& final_bias() const { return final_bias_; }
+  const Tensor& rope_table() const { return rope_table_; }
+  Index attention_width() const { return config_.heads * config_.head_dim; }
+  Index kv_width() const { return config_.kv_heads * config_.head_dim; }
+  bool gated() const { return config_.activation != ActivationKind::gelu; }
+  double attention_scale() const;
+
+  /// (residual sum, norm of it); without a residual the sum is x itself.
+  std::pair<Tensor, Tensor> norm(const Tensor& x, const Tensor& residual, const Tensor& gain, const Tensor& bias) const;
+  /// q and k after qk-norm and rotation.
+  Tensor rotated(const Tensor& x, const Tensor& gain, const Tensor& positions, Index heads) const;
+  /// The activation of the columns [gate | up] or [up] of a projection, into `destination` where that is defined.
+  Tensor activation(const Tensor& projected, const Tensor& destination) const;
+
+ private:
+  std::vector<Tensor> run_block(std::size_t layer, const std::vector<Tensor>& stream, const ModelInputs& inputs,
+                                const DropoutPlace& dropout) const;
+  Tensor drop(const Tensor& x, const DropoutPlace& dropout, std::uint32_t place) const;
+  Tensor attend(const BlockWeights& weights, const Tensor& projected, const ModelInputs& inputs,
+                const Tensor& destination) const;
+
+  ModelConfig config_;
+  Parameters parameters_;
+  std::vector<BlockWeights> blocks_;
+  Tensor embedding_, head_, final_gain_, final_bias_, rope_table_;
+};
+
+}  // namespace unfurl::train

@@ -1,0 +1,47 @@
+// Generation with a Decoder: key and value caches, one prefill shared by rows that decode as a batch.
+#pragma once
+#include <functional>
+
+#include "train/generate/language_model.h"
+#include "train/model/decoder.h"
+
+namespace unfurl::train {
+
+/// Runs the decoder, which must outlive it, on f32 on the CPU. The weights are read anew in every call, so a session
+/// may be kept while the model trains on (prefill again after each change).
+class DecoderSession : public LanguageModel {
+ public:
+  explicit DecoderSession(const Decoder& decoder);
+
+  Index vocab_size() const override { return decoder_.config().vocab_size; }
+  Index context() const override { return decoder_.config().context; }
+  void prefill(std::span<const std::int32_t> shared, Index prefix_length) override;
+  void fork(Index rows, Index capacity) override;
+  void step(std::span<const std::int32_t> tokens) override;
+  kernels::Matrix<const float> logits() const override;
+  void truncate(Index row, Index own_length) override;
+  void keep(std::span<const Index> rows) override;
+
+ private:
+  struct Cache {
+    Tensor shared_k, shared_v;  // [shared, kv_width]
+    Tensor own_k, own_v;        // [rows * capacity, kv_width]
+  };
+  /// Attention of one layer: from the projection [q | k | v | ...] into `destination` (or a new tensor).
+  using Attend = std::function<Tensor(std::size_t layer, const Tensor& projected, const Tensor& destination)>;
+
+  /// The final norm's output for these tokens, [tokens, width].
+  Tensor run(std::span<const std::int32_t> tokens, const Attend& attend) const;
+  void step_rows(Index first, std::span<const std::int32_t> tokens);
+  void compute_logits(const Tensor& hidden, const Tensor& logits, Index first_row);
+
+  const Decoder& decoder_;
+  std::vector<Cache> caches_;
+  std::vector<std::int32_t> own_lengths_;
+  Index shared_ = 0, capacity_ = 0;
+  Tensor shared_logits_;  // [1, vocab], of what follows the shared part
+  Tensor logits_;         // [at least the open rows, vocab], once `stepped_`
+  bool stepped_ = false;
+};
+
+}  // namespace unfurl::train
