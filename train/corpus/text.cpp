@@ -1,5 +1,7 @@
 #include "train/corpus/text.h"
 
+#include <utility>
+
 #include <algorithm>
 
 namespace unfurl::train {
@@ -47,13 +49,6 @@ std::vector<std::string_view> split_words(std::string_view text) {
   return words;
 }
 
-std::string_view bare(std::string_view word) {
-  constexpr std::string_view kMarks = ".,;:!?\"'()[]{}<>*~|/\\-+=_#&`";
-  const auto first = word.find_first_not_of(kMarks);
-  if (first == std::string_view::npos) return {};
-  return word.substr(first, word.find_last_not_of(kMarks) - first + 1);
-}
-
 std::string lower(std::string_view text) {
   std::string out(text);
   for (char& c : out) {
@@ -73,6 +68,21 @@ std::string join(const std::vector<std::string_view>& words, std::string_view be
 
 bool contains_word(const std::vector<std::string_view>& words, std::string_view word) {
   return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+std::vector<std::string> plain_words(std::string_view text) {
+  std::vector<std::string> words;
+  std::string word;
+  for (const char c : lower(text)) {
+    const bool letter = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || (c & 0x80) != 0 || c == '\'';
+    if (letter) {
+      word += c;
+    } else if (!word.empty()) {
+      words.push_back(std::exchange(word, {}));
+    }
+  }
+  if (!word.empty()) words.push_back(word);
+  return words;
 }
 
 }  // namespace unfurl::train

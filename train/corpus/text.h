@@ -16,11 +16,11 @@ std::string_view trim(std::string_view text);
 /// The words between spaces, tabs and line ends.
 std::vector<std::string_view> split_words(std::string_view text);
 
-/// The word without punctuation and brackets at both ends.
-std::string_view bare(std::string_view word);
-
 /// ASCII letters in lower case.
 std::string lower(std::string_view text);
+
+/// The words without punctuation, ASCII letters in lower case.
+std::vector<std::string> plain_words(std::string_view text);
 
 /// The words with one space between them.
 std::string join(const std::vector<std::string_view>& words, std::string_view between = " ");

@@ -203,6 +203,7 @@ void describe(Schema& schema, SampleConfig& config) {
 void describe(Schema& schema, EvalConfig& config) {
   schema.field("side", config.side, "the side of the split to judge by");
   schema.field("pairs", config.pairs, "how many of its pairs; 0: all", at_least(0));
+  schema.field("queries", config.queries, "held-out queries to draw expansions for; 0: none", between(0, 100000));
   schema.field("ngram", config.ngram, "words of the n-grams that tell how much of a prompt training has seen",
                between(1, 64));
   schema.field("seen_share", config.seen_share, "prompts with a smaller share of seen n-grams are judged apart as well",

@@ -146,7 +146,8 @@ struct SampleConfig {
 
 struct EvalConfig {
   SplitSide side = SplitSide::test;
-  std::int64_t pairs = 0;  // 0: all
+  std::int64_t pairs = 0;     // 0: all
+  std::int64_t queries = 50;  // held-out queries to draw expansions for; 0: none
   std::int64_t ngram = 6;
   double seen_share = 0.25;
 };

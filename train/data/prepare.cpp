@@ -1,0 +1,129 @@
+#include "train/data/prepare.h"
+
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "train/log.h"
+
+namespace unfurl::train {
+namespace {
+
+constexpr const char* kSideNames[] = {"base", "refine", "validation", "test"};
+
+SplitConfig split_config(const DataConfig& config) {
+  SplitConfig out;
+  out.train = config.split.train;
+  out.validation = config.split.validation;
+  out.test = config.split.test;
+  out.base = config.split.base;
+  out.similarity = config.split.similarity;
+  return out;
+}
+
+/// Of everything that decides what the shards hold.
+std::uint64_t fingerprint_of(const DataConfig& config, const Tokenizer& tokenizer) {
+  std::string text =
+      fmt::format("1 {:x} {} {} {} {} {} {}", tokenizer.fingerprint(), config.split.train, config.split.validation,
+                  config.split.test, config.split.base, config.split.similarity, config.bad_line_share);
+  for (const SourceConfig& source : config.sources) {
+    text += fmt::format(" {:x}", hash_bytes(MappedFile(source.path).text()));
+  }
+  return hash_bytes(text);
+}
+
+std::filesystem::path shard_path(const std::filesystem::path& folder, std::size_t side, std::size_t source) {
+  return folder / fmt::format("{}-{}.shard", kSideNames[side], source);
+}
+
+void write_shards(const DataConfig& config, const Tokenizer& tokenizer, const std::filesystem::path& folder) {
+  const SplitPairs data = read_and_split(config);
+  const Split& split = data.split;
+  info(
+      "{} pairs in {} groups of one source ({} joined as near-duplicates): {} base, {} re-fine-tune, {} validation, {} "
+      "test",
+      data.pairs.size(), split.groups, split.merged, split.base, split.refine, split.validation, split.test);
+  make_folder(folder);
+  for (std::size_t side = 0; side < 4; ++side) {
+    for (std::size_t source = 0; source < config.sources.size(); ++source) {
+      std::vector<std::int64_t> chosen;
+      for (std::size_t i = 0; i < data.pairs.size(); ++i) {
+        if (static_cast<std::size_t>(split.sides[i]) == side && data.sources[i] == source) {
+          chosen.push_back(static_cast<std::int64_t>(i));
+        }
+      }
+      write_shard(shard_path(folder, side, source), tokenizer, data.pairs, chosen);
+    }
+  }
+  write_file(folder / "complete", "");  // the last thing written: what stands without it is from a killed run
+}
+
+}  // namespace
+
+SplitPairs read_and_split(const DataConfig& config) {
+  if (config.sources.empty()) user_error("the recipe names no data; set data.sources to a list of {{path, weight}}");
+  SplitPairs out;
+  for (std::size_t source = 0; source < config.sources.size(); ++source) {
+    std::vector<Pair> pairs = read_pairs(config.sources[source].path, {.max_bad_share = config.bad_line_share});
+    out.sources.insert(out.sources.end(), pairs.size(), source);
+    std::move(pairs.begin(), pairs.end(), std::back_inserter(out.pairs));
+  }
+  out.split = split_pairs(out.pairs, split_config(config));
+  return out;
+}
+
+std::vector<std::string_view> training_texts(const SplitPairs& data, DataPart part) {
+  std::vector<std::string_view> texts;
+  for (std::size_t i = 0; i < data.pairs.size(); ++i) {
+    const Side side = data.split.sides[i];
+    const bool wanted =
+        (side == Side::base && part != DataPart::refine) || (side == Side::refine && part != DataPart::base);
+    if (!wanted) continue;
+    texts.push_back(data.pairs[i].query);
+    texts.push_back(data.pairs[i].prompt);
+  }
+  return texts;
+}
+
+std::vector<Source> PreparedData::training(DataPart part) const {
+  std::vector<Source> out;
+  if (part != DataPart::refine) out = side(Side::base);
+  if (part != DataPart::base) out.insert(out.end(), side(Side::refine).begin(), side(Side::refine).end());
+  return out;
+}
+
+void train_tokenizer(const Recipe& recipe, const std::filesystem::path& out) {
+  const SplitPairs data = read_and_split(recipe.data);
+  const std::vector<std::string_view> texts = training_texts(data, DataPart::all);
+  TokenizerConfig config;
+  config.vocab_size = static_cast<int>(recipe.tokenizer.vocab_size);
+  config.model =
+      recipe.tokenizer.type == TokenizerKind::bpe ? TokenizerConfig::Model::bpe : TokenizerConfig::Model::unigram;
+  config.character_coverage = recipe.tokenizer.character_coverage;
+  config.max_lines = recipe.tokenizer.max_lines;
+  config.seed = static_cast<std::uint64_t>(recipe.seed);
+  Tokenizer::train(config, texts, out);
+  info("tokenizer of {} pieces from {} texts: {}", config.vocab_size, texts.size(), out.string());
+}
+
+Index PreparedData::pairs(Side side_) const {
+  Index count = 0;
+  for (const Source& source : side(side_)) count += source.shard->size();
+  return count;
+}
+
+PreparedData prepare_data(const DataConfig& config, const Tokenizer& tokenizer, const std::filesystem::path& folder) {
+  if (config.sources.empty()) user_error("the recipe names no data; set data.sources to a list of {{path, weight}}");
+  PreparedData out;
+  out.fingerprint = fingerprint_of(config, tokenizer);
+  const std::filesystem::path shards = folder / fmt::format("shards-{:016x}", out.fingerprint);
+  if (!std::filesystem::exists(shards / "complete")) write_shards(config, tokenizer, shards);
+  for (std::size_t side = 0; side < 4; ++side) {
+    for (std::size_t source = 0; source < config.sources.size(); ++source) {
+      auto shard = std::make_shared<const Shard>(shard_path(shards, side, source), tokenizer);
+      if (shard->size() > 0) out.sides[side].push_back({std::move(shard), config.sources[source].weight});
+    }
+  }
+  return out;
+}
+
+}  // namespace unfurl::train
