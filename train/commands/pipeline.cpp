@@ -1,0 +1,208 @@
+// unfurl run: the stages of a pipeline, one after the other; what is done already is skipped.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/files.h"
+#include "core/json.h"
+#include "train/commands.h"
+#include "train/corpus/commands.h"
+#include "train/data/prepare.h"
+#include "train/generate/tokenizer_codec.h"
+#include "train/log.h"
+#include "train/model/session.h"
+#include "train/recipe/pipeline.h"
+#include "train/report/html_report.h"
+#include "train/report/progress.h"
+#include "train/trainer/evaluate_run.h"
+#include "train/trainer/load_run.h"
+#include "train/trainer/trainer.h"
+
+namespace unfurl::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kStamp = "stage.json";
+
+/// What a stage was made from: its keys and its inputs. The stamp of an input that is itself a stage's folder stands
+/// for that folder.
+std::string stamp_of(const Stage& stage) {
+  Json stamp = Json::object();
+  stamp["stage"] = stage.name;
+  stamp["recipe"] = fmt::format("{:016x}", stage_hash(stage));
+  stamp["inputs"] = Json::object();
+  for (const std::string& input : stage_inputs(stage)) {
+    if (input.empty()) continue;
+    const fs::path path = input;
+    fs::path read = path;
+    for (const fs::path& stamped :
+         {path / kStamp, path.parent_path() / kStamp, path / "run.json", path / "state.json"}) {
+      if (fs::is_regular_file(stamped)) {
+        read = stamped;
+        break;
+      }
+    }
+    stamp["inputs"][input] = fmt::format("{:016x}", hash_bytes(MappedFile(read).text()));
+  }
+  return stamp.dump(2) + "\n";
+}
+
+bool is_done(const Stage& stage, const std::string& stamp) {
+  const fs::path path = fs::path(stage.recipe.output) / kStamp;
+  return fs::is_regular_file(path) && read_file(path) == stamp;
+}
+
+std::vector<std::vector<std::string>> expansion_lines(const Stage& stage, std::string& text) {
+  std::vector<std::vector<std::string>> rows;
+  for (const std::string& path : stage.runs) {
+    LoadedRun run = load_run(path);
+    DecoderSession session(*run.decoder);
+    const TokenizerCodec codec(run.tokenizer);
+    Expander expander(session, codec);
+    const SampleConfig& config = stage.recipe.samples;
+    ExpandSettings settings;
+    settings.count = config.n;
+    settings.prefix = config.prefix;
+    settings.seed = static_cast<std::uint64_t>(stage.recipe.seed);
+    settings.sampling = {.temperature = static_cast<float>(config.temperature),
+                         .top_k = config.top_k,
+                         .top_p = static_cast<float>(config.top_p),
+                         .min_p = static_cast<float>(config.min_p)};
+    settings.max_tokens = config.max_tokens;
+    settings.keep = config.keep;
+    text += fmt::format("\n{}\n", run.recipe.name);
+    for (const std::string& query : config.queries) {
+      text += fmt::format("  {}\n", query);
+      for (const Expansion& expansion : expand_or_return(expander, query, settings).items) {
+        text += fmt::format("    - {}\n", expansion.text);
+        rows.push_back({run.recipe.name, query, expansion.text});
+      }
+    }
+  }
+  return rows;
+}
+
+void run_expand_stage(const Stage& stage) {
+  std::string text;
+  const auto rows = expansion_lines(stage, text);
+  write_file(fs::path(stage.recipe.output) / "expansions.txt", text);
+  HtmlReport report("unfurl: " + stage.name, "expansions by each model");
+  report.add_table("Expansions", {"model", "query", "expansion"}, rows);
+  report.write(fs::path(stage.recipe.output) / "report.html");
+  fmt::print("{}\n", text);
+  std::fflush(stdout);
+}
+
+void run_eval_stage(const Stage& stage) {
+  const EvalConfig& config = stage.recipe.eval;
+  const std::vector<std::string> sets = {fmt::format("eval.pairs={}", config.pairs),
+                                         fmt::format("eval.queries={}", config.queries),
+                                         "eval.side=" + to_string(config.side),
+                                         fmt::format("samples.n={}", stage.recipe.samples.n),
+                                         fmt::format("samples.max_tokens={}", stage.recipe.samples.max_tokens),
+                                         fmt::format("samples.temperature={}", stage.recipe.samples.temperature),
+                                         fmt::format("samples.top_p={}", stage.recipe.samples.top_p)};
+  std::vector<RunEvaluation> runs;
+  Json json = Json::array();
+  for (const std::string& path : stage.runs) {
+    runs.push_back(evaluate_run(path, sets));
+    json.push_back(to_json(runs.back()));
+  }
+  const auto table = comparison_table(runs);
+  std::string text = "held-out bits per byte\n" + text_table(table);
+  HtmlReport report("unfurl: " + stage.name, "held-out bits per byte of each model");
+  report.add_table("Models", table.front(), {table.begin() + 1, table.end()},
+                   "Bits per byte: free, of the prompt given the query; forced, where the query's tokens cost nothing; "
+                   "after, of what follows the query; unseen, prompts with under a quarter of their 6-grams in the "
+                   "training prompts; alone, without a query. New words: of queries with a word that no training text "
+                   "has.");
+  for (const RunEvaluation& run : runs) {
+    const auto types = type_table(run);
+    report.add_table(run.name + " by type of query", types.front(), {types.begin() + 1, types.end()});
+    text += "\n" + run.name + "\n" + text_table(types);
+  }
+  const fs::path folder = stage.recipe.output;
+  write_file(folder / "eval.json", json.dump(2) + "\n");
+  write_file(folder / "eval.txt", text);
+  report.write(folder / "report.html");
+  fmt::print("{}\n", text);
+  std::fflush(stdout);
+}
+
+/// Returns an exit code: 0, or that of a training run which a signal stopped.
+int run_stage(const Stage& stage, bool fresh) {
+  const Recipe& recipe = stage.recipe;
+  const fs::path folder = recipe.output;
+  make_folder(folder);
+  switch (stage.kind) {
+    case StageKind::synth:
+      run_corpus_synth({.pairs = recipe.data.pairs,
+                        .seed = static_cast<std::uint64_t>(recipe.seed),
+                        .out = folder,
+                        .copy_share = recipe.data.copy_share,
+                        .heldout_share = recipe.data.held_out_share});
+      return 0;
+    case StageKind::pairs:
+      run_corpus_pairs({.prompts = recipe.data.prompts,
+                        .out = folder / "pairs.jsonl",
+                        .normalize = recipe.data.normalize,
+                        .copy_share = recipe.data.copy_share,
+                        .variants = static_cast<int>(recipe.data.queries_per_prompt),
+                        .seed = static_cast<std::uint64_t>(recipe.seed)});
+      return 0;
+    case StageKind::split: {
+      const Split split = read_and_split(recipe.data).split;
+      info("{} groups: {} base, {} re-fine-tune, {} validation, {} test pairs", split.groups, split.base, split.refine,
+           split.validation, split.test);
+      return 0;
+    }
+    case StageKind::tokenizer:
+      train_tokenizer(recipe, folder / "tokenizer.model");
+      return 0;
+    case StageKind::train:
+      return train_stage(recipe, {.fresh = fresh}).exit_code;
+    case StageKind::expand:
+      run_expand_stage(stage);
+      return 0;
+    case StageKind::eval:
+      run_eval_stage(stage);
+      return 0;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int run_pipeline(const RunOptions& options) {
+  const Pipeline pipeline = load_pipeline(options.recipe, options.sets);
+  for (const std::string& name : options.only) {
+    const bool known = std::any_of(pipeline.stages.begin(), pipeline.stages.end(),
+                                   [&](const Stage& stage) { return stage.name == name; });
+    if (!known) user_error("{} has no stage \"{}\"", options.recipe.string(), name);
+  }
+  make_folder(pipeline.output);
+  write_file(fs::path(pipeline.output) / "pipeline.yaml", pipeline.resolved);
+  for (const Stage& stage : pipeline.stages) {
+    const bool wanted =
+        options.only.empty() || std::find(options.only.begin(), options.only.end(), stage.name) != options.only.end();
+    if (!wanted) continue;
+    const std::string stamp = stamp_of(stage);
+    if (!options.fresh && is_done(stage, stamp)) {
+      info("[{}] done already", stage.name);
+      continue;
+    }
+    info("[{}]", stage.name);
+    // A run in the folder that was made from something else is of no use any more; one of the same may go on.
+    const fs::path begun = fs::path(stage.recipe.output) / "begun.json";
+    const bool goes_on = fs::is_regular_file(begun) && read_file(begun) == stamp;
+    make_folder(stage.recipe.output);
+    write_file(begun, stamp);
+    if (const int code = run_stage(stage, options.fresh || !goes_on); code != 0) return code;
+    write_file(fs::path(stage.recipe.output) / kStamp, stamp);
+    fs::remove(begun);
+  }
+  return 0;
+}
+
+}  // namespace unfurl::train

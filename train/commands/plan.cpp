@@ -1,0 +1,72 @@
+#include "train/trainer/plan.h"
+
+#include <fmt/format.h>
+
+#include "core/json.h"
+#include "train/commands.h"
+#include "train/recipe/pipeline.h"
+#include "train/report/progress.h"
+
+namespace unfurl::train {
+namespace {
+
+Json to_json(const Recipe& recipe, const RunPlan& plan) {
+  Json out = Json::object();
+  out["name"] = recipe.name;
+  out["parameters"] = plan.parameters;
+  out["steps"] = recipe.train.steps;
+  out["tokens_per_step"] = plan.tokens_per_step;
+  out["tokens"] = plan.tokens;
+  out["flops_per_token"] = plan.flops_per_token;
+  out["allocator_peak_bytes"] = static_cast<std::int64_t>(plan.allocator_peak);
+  for (const auto& [name, bytes] : plan.allocator_peak_by_name) {
+    out["allocator_peak_by_name"][name] = static_cast<std::int64_t>(bytes);
+  }
+  out["process_peak_bytes"] = static_cast<std::int64_t>(plan.process_peak);
+  out["measured_flops_per_second"] = plan.flops_per_second;
+  out["seconds"] = plan.seconds;
+  return out;
+}
+
+void print(const Recipe& recipe, const RunPlan& plan) {
+  const auto mib = [](std::size_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
+  fmt::print("{}\n", recipe.name);
+  fmt::print("  parameters      {}\n", grouped(plan.parameters));
+  fmt::print("  tokens          {} = {} steps x {}\n", grouped(plan.tokens), grouped(recipe.train.steps),
+             grouped(plan.tokens_per_step));
+  fmt::print("  memory          {:.0f} MiB in tensors, {:.0f} MiB in all\n", mib(plan.allocator_peak),
+             mib(plan.process_peak));
+  for (const auto& [name, bytes] : plan.allocator_peak_by_name) {
+    if (bytes >= (1 << 20)) fmt::print("    {:<24}{:>9.1f} MiB\n", name, mib(bytes));
+  }
+  fmt::print("  work            {:.3g} FLOPs a token (6 N + 6 L T d), {:.3g} in all\n", plan.flops_per_token,
+             plan.flops_per_token * static_cast<double>(plan.tokens));
+  fmt::print("  time            about {} at three quarters of the {:.0f} GFLOP/s measured here\n",
+             duration(plan.seconds), plan.flops_per_second / 1e9);
+}
+
+}  // namespace
+
+int run_plan(const PlanOptions& options) {
+  std::vector<Recipe> recipes;
+  if (is_pipeline(options.recipe)) {
+    for (const Stage& stage : load_pipeline(options.recipe, options.sets).stages) {
+      if (stage.kind == StageKind::train) recipes.push_back(stage.recipe);
+    }
+  } else {
+    recipes.push_back(load_recipe(options.recipe, options.sets));
+  }
+  Json all = Json::array();
+  for (const Recipe& recipe : recipes) {
+    const RunPlan plan = plan_run(recipe, true);
+    if (options.json) {
+      all.push_back(to_json(recipe, plan));
+    } else {
+      print(recipe, plan);
+    }
+  }
+  if (options.json) fmt::print("{}\n", (recipes.size() == 1 ? all.as_array()[0] : all).dump(2));
+  return 0;
+}
+
+}  // namespace unfurl::train

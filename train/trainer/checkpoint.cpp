@@ -1,0 +1,214 @@
+#include "train/trainer/checkpoint.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/safetensors.h"
+#include "train/log.h"
+
+namespace unfurl::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kFormat = 1;
+constexpr const char* kModelFile = "model.safetensors";
+constexpr const char* kOptimizerFile = "optimizer-0-of-1.safetensors";
+constexpr const char* kTokenizerFile = "tokenizer.model";
+constexpr const char* kStateFile = "state.json";
+
+/// N of a folder named "step-N".
+std::optional<Index> step_of(const std::string& name) {
+  constexpr std::string_view kPrefix = "step-";
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  Index step = 0;
+  const char* end = name.data() + name.size();
+  const auto [at, error] = std::from_chars(name.data() + kPrefix.size(), end, step);
+  if (error != std::errc() || at != end || step < 0) return std::nullopt;
+  return step;
+}
+
+std::vector<Index> shape_of(const Tensor& tensor) {
+  std::vector<Index> shape;
+  for (int i = 0; i < tensor.rank(); ++i) shape.push_back(tensor.size(i));
+  return shape;
+}
+
+}  // namespace
+
+std::vector<NamedTensor> named_tensors(const Parameters& parameters) {
+  std::vector<NamedTensor> out;
+  for (const Parameter& parameter : parameters.all()) {
+    if (parameter.parts.empty()) out.push_back({parameter.name, parameter.value});
+    for (const ParameterPart& part : parameter.parts) {
+      const Index cols = parameter.shape[-1];
+      out.push_back({part.name, part.dimension == 0
+                                    ? parameter.value.span_of(part.begin * cols, {part.end - part.begin, cols})
+                                    : parameter.value.columns(part.begin, part.end)});
+    }
+  }
+  return out;
+}
+
+void write_tensors(const fs::path& path, const std::vector<NamedTensor>& tensors) {
+  std::vector<SafetensorsWriter::Header> headers;
+  for (const NamedTensor& named : tensors) headers.push_back({named.name, FileDType::F32, shape_of(named.tensor)});
+  SafetensorsWriter writer(path, headers);
+  for (const auto& [name, tensor] : tensors) {
+    const auto matrix = tensor.matrix<float>();
+    const auto row_bytes = static_cast<std::size_t>(tensor.cols()) * sizeof(float);
+    if (tensor.contiguous()) {
+      writer.write(matrix.data, static_cast<std::size_t>(tensor.rows()) * row_bytes);
+    } else {
+      for (Index r = 0; r < tensor.rows(); ++r) writer.write(matrix.row(r), row_bytes);
+    }
+  }
+  writer.commit();
+}
+
+void read_tensors(const fs::path& path, const std::vector<NamedTensor>& tensors) {
+  const SafetensorsFile file(path);
+  if (file.tensors().size() > tensors.size()) {
+    for (const FileTensor& found : file.tensors()) {
+      const bool known =
+          std::any_of(tensors.begin(), tensors.end(), [&](const auto& t) { return t.name == found.name; });
+      if (!known)
+        user_error("{}: the model has no tensor \"{}\"; it is of another configuration", path.string(), found.name);
+    }
+  }
+  std::vector<float> buffer;
+  for (const auto& [name, tensor] : tensors) {
+    const FileTensor& found = file.at(name);
+    if (found.shape != shape_of(tensor)) {
+      user_error("{}: \"{}\" is [{}], the model needs {}", path.string(), name, fmt::join(found.shape, ", "),
+                 tensor.shape());
+    }
+    if (tensor.contiguous()) {
+      file.copy_to(found, tensor.data<float>(), tensor.numel());
+      continue;
+    }
+    buffer.resize(static_cast<std::size_t>(tensor.numel()));
+    file.copy_to(found, buffer.data(), tensor.numel());
+    for (Index r = 0; r < tensor.rows(); ++r) {
+      std::copy_n(buffer.data() + r * tensor.cols(), tensor.cols(), tensor.matrix<float>().row(r));
+    }
+  }
+}
+
+fs::path checkpoint_path(const fs::path& run, Index step) { return run / fmt::format("step-{:06}", step); }
+
+fs::path write_checkpoint(const fs::path& run, const CheckpointContent& content) {
+  const fs::path target = checkpoint_path(run, content.step);
+  fs::path aside = target;
+  aside += ".tmp";
+  std::error_code ignored;
+  fs::remove_all(aside, ignored);
+  try {
+    make_folder(aside);
+    write_tensors(aside / kModelFile, content.model);
+    write_tensors(aside / kOptimizerFile, content.optimizer);
+    write_file(aside / kTokenizerFile, read_file(content.tokenizer));
+    Json state = Json::object();
+    state["format"] = kFormat;
+    state["step"] = content.step;
+    for (const auto& [key, value] : content.state.as_object()) state[key] = value;
+    for (const char* name : {kModelFile, kOptimizerFile, kTokenizerFile}) {
+      const MappedFile file(aside / name);
+      Json entry = Json::object();
+      entry["bytes"] = static_cast<std::int64_t>(file.size());
+      entry["xxh3"] = fmt::format("{:016x}", hash_bytes(file.text()));
+      state["files"][name] = std::move(entry);
+    }
+    write_file(aside / kStateFile, state.dump(2) + "\n");
+    fs::remove_all(target);
+    fs::rename(aside, target);
+  } catch (const std::exception& error) {
+    fs::remove_all(aside, ignored);
+    fail("checkpoint of step {}: {}", content.step, error.what());
+  }
+  return target;
+}
+
+std::vector<Index> checkpoint_steps(const fs::path& run) {
+  std::vector<Index> steps;
+  std::error_code error;
+  for (fs::directory_iterator it(run, error), end; !error && it != end; it.increment(error)) {
+    const auto step = step_of(it->path().filename().string());
+    if (step && fs::exists(it->path() / kStateFile)) steps.push_back(*step);
+  }
+  std::sort(steps.begin(), steps.end());
+  return steps;
+}
+
+Json verify_checkpoint(const fs::path& checkpoint) {
+  const fs::path path = checkpoint / kStateFile;
+  const std::string text = read_file(path);
+  try {
+    Json state = Json::parse(text);
+    if (state.at("format").as_integer() != kFormat) {
+      user_error("{}: format {} is of another version of this program", path.string(), state.at("format").as_integer());
+    }
+    for (const char* name : {kModelFile, kOptimizerFile, kTokenizerFile}) {
+      const Json& entry = state.at("files").at(name);
+      const MappedFile file(checkpoint / name);
+      if (static_cast<std::int64_t>(file.size()) != entry.at("bytes").as_integer() ||
+          fmt::format("{:016x}", hash_bytes(file.text())) != entry.at("xxh3").as_string()) {
+        user_error("{} is damaged: its size or checksum is not what state.json says", (checkpoint / name).string());
+      }
+    }
+    return state;
+  } catch (const UserError&) {
+    throw;
+  } catch (const Error& error) {
+    throw UserError(fmt::format("{} is damaged: {}", path.string(), error.what()));
+  }
+}
+
+std::optional<fs::path> newest_checkpoint(const fs::path& run) {
+  const std::vector<Index> steps = checkpoint_steps(run);
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    const fs::path path = checkpoint_path(run, *step);
+    try {
+      verify_checkpoint(path);
+      return path;
+    } catch (const Error& error) {
+      warn("{}; the checkpoint before it is used", error.what());
+    }
+  }
+  return std::nullopt;
+}
+
+fs::path resolve_checkpoint(const fs::path& path) {
+  if (fs::exists(path / kStateFile)) return path;
+  if (!fs::is_directory(path)) user_error("there is no run or checkpoint at {}", path.string());
+  if (fs::exists(path / "run.json")) {
+    try {
+      const Json run = Json::parse(read_file(path / "run.json"));
+      const fs::path best = checkpoint_path(path, run.at("best_step").as_integer());
+      if (fs::exists(best / kStateFile)) return best;
+    } catch (const Error&) {  // run.json only says which is best: without it the newest will do
+    }
+  }
+  const auto newest = newest_checkpoint(path);
+  if (!newest) user_error("{} holds no checkpoint; train first, or name another folder", path.string());
+  return *newest;
+}
+
+void prune_checkpoints(const fs::path& run, Index keep, Index best) {
+  std::error_code error;
+  const std::vector<Index> steps = checkpoint_steps(run);
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    const bool newest = static_cast<Index>(steps.size() - i) <= keep;
+    if (!newest && steps[i] != best) fs::remove_all(checkpoint_path(run, steps[i]), error);
+  }
+  for (fs::directory_iterator it(run, error), end; !error && it != end; it.increment(error)) {
+    const fs::path name = it->path().filename();
+    if (name.extension() == ".tmp" && step_of(name.stem().string())) fs::remove_all(it->path(), error);
+  }
+}
+
+}  // namespace unfurl::train

@@ -1,0 +1,63 @@
+// Checkpoints of a run.
+//
+//   RUN/step-000200/   model.safetensors            weights, f32, by name (joint projections as their parts)
+//                      optimizer-0-of-1.safetensors  the optimiser's state, flat
+//                      tokenizer.model
+//                      state.json                   everything else, and sizes and checksums of the files above
+//
+// A checkpoint is written aside, synced and renamed: whatever moment a run is killed at, each step-N folder is whole.
+#pragma once
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "core/parameters.h"
+
+namespace unfurl::train {
+
+/// A tensor of a file that is written: `columns` of every row.
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;  // f32, or a column slice of one
+};
+
+/// The parameters by name, joint ones as their parts.
+std::vector<NamedTensor> named_tensors(const Parameters& parameters);
+
+/// Writes tensors of f32 as they are named.
+void write_tensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors);
+
+/// Fills the tensors from a file that holds exactly these. Throws UserError naming the first that is missing, of
+/// another shape, or too many.
+void read_tensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors);
+
+struct CheckpointContent {
+  Index step = 0;
+  std::vector<NamedTensor> model, optimizer;
+  std::filesystem::path tokenizer;
+  Json state;  // completed with "format", "step" and "files"
+};
+
+/// Writes `run`/step-N and returns its path. Throws Error where the disk does not take it; nothing is left then.
+std::filesystem::path write_checkpoint(const std::filesystem::path& run, const CheckpointContent& content);
+
+/// The steps of a run that have a checkpoint, ascending.
+std::vector<Index> checkpoint_steps(const std::filesystem::path& run);
+std::filesystem::path checkpoint_path(const std::filesystem::path& run, Index step);
+
+/// Reads state.json and checks sizes and checksums of all files. Throws UserError naming what is damaged.
+Json verify_checkpoint(const std::filesystem::path& checkpoint);
+
+/// The newest whole checkpoint; damaged newer ones are named in a warning. Nothing where there is none.
+std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& run);
+
+/// What `path` means: a checkpoint folder itself, or a run's best checkpoint (as its run.json says), else its newest.
+/// Throws UserError where there is none.
+std::filesystem::path resolve_checkpoint(const std::filesystem::path& path);
+
+/// Removes all but the newest `keep` checkpoints and the one of step `best`, and what killed runs left half-written.
+void prune_checkpoints(const std::filesystem::path& run, Index keep, Index best);
+
+}  // namespace unfurl::train

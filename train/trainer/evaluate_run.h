@@ -1,0 +1,34 @@
+// One run judged on held-out pairs: likelihoods and samples, as numbers, JSON and table rows.
+#pragma once
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "train/trainer/evaluate.h"
+#include "train/trainer/sampled.h"
+
+namespace unfurl::train {
+
+struct RunEvaluation {
+  std::string name;
+  std::filesystem::path checkpoint;
+  EvalResult likelihood;
+  SampledResult sampled;  // samples 0: none were asked for
+};
+
+/// Evaluates the run at `path` on the side of its data that recipe.eval names, or on all pairs of the file `pairs`
+/// where it is not empty. `sets` are laid over the run's own recipe.
+RunEvaluation evaluate_run(const std::filesystem::path& path, const std::vector<std::string>& sets,
+                           const std::filesystem::path& pairs = {});
+
+Json to_json(const RunEvaluation& evaluation);
+
+/// A table of runs: a head of column names and a row a run.
+std::vector<std::vector<std::string>> comparison_table(const std::vector<RunEvaluation>& runs);
+/// A table of one run by the pairs' types.
+std::vector<std::vector<std::string>> type_table(const RunEvaluation& run);
+/// The rows as aligned text.
+std::string text_table(const std::vector<std::vector<std::string>>& rows);
+
+}  // namespace unfurl::train

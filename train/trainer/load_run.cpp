@@ -1,0 +1,44 @@
+#include "train/trainer/load_run.h"
+
+#include "train/generate/tokenizer_codec.h"
+#include "train/model/session.h"
+#include "train/trainer/checkpoint.h"
+
+namespace unfurl::train {
+namespace {
+
+/// A session together with the model it runs on.
+class OwningSession : public DecoderSession {
+ public:
+  explicit OwningSession(std::unique_ptr<Decoder> decoder) : DecoderSession(*decoder), decoder_(std::move(decoder)) {}
+
+ private:
+  std::unique_ptr<Decoder> decoder_;
+};
+
+}  // namespace
+
+LoadedRun load_run(const std::filesystem::path& path) {
+  LoadedRun run;
+  run.checkpoint = resolve_checkpoint(path);
+  const Json state = verify_checkpoint(run.checkpoint);
+  const std::string where = (run.checkpoint / "state.json").string();
+  const Json* recipe = state.find("recipe");
+  if (recipe == nullptr || !recipe->is_string()) user_error("{} is damaged: it holds no recipe", where);
+  run.recipe = parse_recipe(recipe->as_string(), where);
+  run.tokenizer = std::make_shared<const Tokenizer>(run.checkpoint / "tokenizer.model");
+  if (run.recipe.model.vocab_size != run.tokenizer->vocab_size()) {
+    user_error("{}: the tokenizer has {} pieces, the model {}", run.checkpoint.string(), run.tokenizer->vocab_size(),
+               run.recipe.model.vocab_size);
+  }
+  run.decoder = std::make_unique<Decoder>(run.recipe.model, DType::f32, Device::cpu, false);
+  read_tensors(run.checkpoint / "model.safetensors", named_tensors(run.decoder->parameters()));
+  return run;
+}
+
+LoadedModel load_model(const std::filesystem::path& path) {
+  LoadedRun run = load_run(path);
+  return {std::make_unique<OwningSession>(std::move(run.decoder)), std::make_unique<TokenizerCodec>(run.tokenizer)};
+}
+
+}  // namespace unfurl::train

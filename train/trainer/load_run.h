@@ -1,0 +1,26 @@
+// A trained model from its folder.
+#pragma once
+#include <filesystem>
+#include <memory>
+
+#include "train/data/tokenizer.h"
+#include "train/generate/load.h"
+#include "train/model/decoder.h"
+
+namespace unfurl::train {
+
+struct LoadedRun {
+  std::filesystem::path checkpoint;
+  Recipe recipe;  // with model.vocab_size set
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::unique_ptr<Decoder> decoder;
+};
+
+/// From a run folder (its best checkpoint, else its newest) or a checkpoint folder. Throws UserError where there is
+/// none, or it is damaged.
+LoadedRun load_run(const std::filesystem::path& path);
+
+/// The same, ready to generate: what `expand` takes.
+LoadedModel load_model(const std::filesystem::path& path);
+
+}  // namespace unfurl::train

@@ -1,0 +1,65 @@
+#include "train/trainer/plan.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/dispatch.h"
+#include "kernels/matmul.h"
+#include "train/trainer/step.h"
+
+namespace unfurl::train {
+namespace {
+
+/// Of the rate of a large matrix product, what a whole training step reaches; measured on palm-25m.
+constexpr double kShareOfPeak = 0.75;
+/// What a process holds beside its tensors: code, libraries, the tokenizer, buffers of the matrix library.
+constexpr std::size_t kProcessBaseline = std::size_t{60} << 20;
+
+/// FLOP/s of a matrix product of 1024^3, the best of some.
+double measure_matmul() {
+  constexpr Index n = 1024;
+  const Tensor a = Tensor::zeros({n, n}, DType::f32), b = Tensor::zeros({n, n}, DType::f32),
+               c = Tensor::zeros({n, n}, DType::f32);
+  for (Index i = 0; i < n * n; ++i) a.data<float>()[i] = b.data<float>()[i] = static_cast<float>(i % 7) - 3;
+  double best = 1e9;
+  for (int i = 0; i < 6; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    kernels::matmul<kernels::CpuQueue, float>(cpu_queue(), c.matrix<float>(), a.matrix<float>(), false,
+                                              b.matrix<float>(), true, n, n, n, false);
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return 2.0 * n * n * n / best;
+}
+
+}  // namespace
+
+RunPlan plan_run(Recipe recipe, bool measure) {
+  if (recipe.model.vocab_size == 0) recipe.model.vocab_size = recipe.tokenizer.vocab_size;
+  RunPlan plan;
+  Allocator& allocator = Allocator::of(Device::meta);
+  allocator.reset_peak();
+  const std::size_t before = allocator.statistics().live;
+  {
+    TrainStep step(recipe, Device::meta);
+    plan.parameters = step.decoder().parameters().count();
+    const std::vector<Batch> batches(static_cast<std::size_t>(recipe.batch.slots * recipe.batch.micro_batches),
+                                     largest_batch(recipe));
+    step.run(batches, 1);
+  }
+  const MemoryStatistics memory = allocator.statistics();
+  plan.allocator_peak = memory.peak - before;
+  plan.allocator_peak_by_name = memory.at_peak_by_name;
+  plan.process_peak = plan.allocator_peak + kProcessBaseline;
+  plan.tokens_per_step = recipe.batch.slots * recipe.batch.micro_batches * recipe.batch.tokens;
+  plan.tokens = plan.tokens_per_step * recipe.train.steps;
+  const ModelConfig& model = recipe.model;
+  plan.flops_per_token = 6.0 * static_cast<double>(plan.parameters) +
+                         6.0 * static_cast<double>(model.layers * recipe.data.context * model.heads * model.head_dim);
+  if (measure) {
+    plan.flops_per_second = measure_matmul();
+    plan.seconds = plan.flops_per_token * static_cast<double>(plan.tokens) / (plan.flops_per_second * kShareOfPeak);
+  }
+  return plan;
+}
+
+}  // namespace unfurl::train

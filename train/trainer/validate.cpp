@@ -1,0 +1,37 @@
+#include "train/trainer/validate.h"
+
+#include "train/trainer/step.h"
+
+namespace unfurl::train {
+namespace {
+
+/// The bytes of the prompt of an example, by its index over all sources.
+std::size_t prompt_bytes(const std::vector<Source>& sources, std::int64_t example) {
+  for (const Source& source : sources) {
+    if (example < source.shard->size()) return source.shard->prompt(example).size();
+    example -= source.shard->size();
+  }
+  return 0;
+}
+
+}  // namespace
+
+Validation validate(const Decoder& decoder, const FixedBatches& batches, const std::vector<Source>& sources,
+                    Index max_tokens) {
+  Validation out;
+  double loss = 0;
+  std::size_t bytes = 0;
+  Index tokens = 0;
+  for (Index i = 0; i < batches.size() && (max_tokens == 0 || tokens < max_tokens); ++i) {
+    const Batch batch = batches.batch(i);
+    if (!batch.targets.empty()) loss += decoder.loss(model_inputs(batch, 1, DType::f32, Device::cpu)).item();
+    out.targets += static_cast<Index>(batch.targets.size());
+    tokens += batch.tokens;
+    for (const std::int64_t example : batch.examples) bytes += prompt_bytes(sources, example);
+  }
+  if (out.targets > 0) out.loss = loss / static_cast<double>(out.targets);
+  if (bytes > 0) out.bits_per_byte = loss / 0.6931471805599453 / static_cast<double>(bytes);
+  return out;
+}
+
+}  // namespace unfurl::train
