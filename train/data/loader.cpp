@@ -205,11 +205,12 @@ std::vector<Batch> BatchLoader::next(Index count, const StepDraw& draw) {
     if (s.at.bin == s.bins.size()) s.plan(s.at.epoch + 1);
     const auto places = s.bins.bin(static_cast<Index>(s.order[static_cast<std::size_t>(s.at.bin)]));
     std::vector<std::int64_t> indices;
-    std::vector<Example> examples;
-    for (const std::int64_t place : places) {
-      indices.push_back(s.entries[static_cast<std::size_t>(place)]);
-      examples.push_back(s.example(indices.back(), draw));
-    }
+    for (const std::int64_t place : places) indices.push_back(s.entries[static_cast<std::size_t>(place)]);
+    std::vector<Example> examples(indices.size());
+    kernels::ThreadPool::global().parallel_for(static_cast<Index>(indices.size()), [&](Index i) {
+      const auto at = static_cast<std::size_t>(i);
+      examples[at] = s.example(indices[at], draw);
+    });
     batches.push_back(make_batch(examples, indices, s.pool.config.tokens, s.pool.config.max_documents));
     ++s.at.bin;
   }

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <unordered_map>
 
 #include "core/error.h"
 #include "core/json.h"
@@ -18,7 +19,7 @@ static_assert(std::endian::native == std::endian::little);
 constexpr std::array<char, 8> kMagic = {'U', 'N', 'F', 'S', 'H', 'A', 'R', 'D'};
 constexpr std::uint64_t kVersion = 1;
 constexpr Index kTokenFields = 2, kTextFields = 5;
-constexpr Index kPairsPerTask = 64;
+constexpr Index kTextsPerTask = 64;
 
 struct Header {
   std::array<char, 8> magic = kMagic;
@@ -61,21 +62,31 @@ std::uint64_t write_shard(const std::filesystem::path& path, const Tokenizer& to
     require(at >= 0 && at < static_cast<std::int64_t>(all.size()), "write_shard: there is no pair {}", at);
     return all[static_cast<std::size_t>(at)];
   };
-  std::vector<std::vector<std::int32_t>> encoded(pairs.size() * kTokenFields);
-  kernels::ThreadPool::global().parallel_for((count + kPairsPerTask - 1) / kPairsPerTask, [&](Index task) {
-    for (Index i = task * kPairsPerTask; i < std::min(count, (task + 1) * kPairsPerTask); ++i) {
-      encoded[static_cast<std::size_t>(kTokenFields * i)] = tokenizer.encode(pair(i).query);
-      encoded[static_cast<std::size_t>(kTokenFields * i + 1)] = tokenizer.encode(pair(i).prompt);
+  // Many pairs have the same prompt: each text is encoded once.
+  std::unordered_map<std::string_view, std::size_t> place;
+  std::vector<std::string_view> texts;
+  std::vector<std::size_t> text_of;  // of query, prompt, query, prompt, ...
+  for (Index i = 0; i < count; ++i) {
+    for (const std::string* text : {&pair(i).query, &pair(i).prompt}) {
+      const auto [entry, added] = place.try_emplace(*text, texts.size());
+      if (added) texts.push_back(*text);
+      text_of.push_back(entry->second);
+    }
+  }
+  std::vector<std::vector<std::int32_t>> encoded(texts.size());
+  const auto text_count = static_cast<Index>(texts.size());
+  kernels::ThreadPool::global().parallel_for((text_count + kTextsPerTask - 1) / kTextsPerTask, [&](Index task) {
+    for (Index i = task * kTextsPerTask; i < std::min(text_count, (task + 1) * kTextsPerTask); ++i) {
+      encoded[static_cast<std::size_t>(i)] = tokenizer.encode(texts[static_cast<std::size_t>(i)]);
     }
   });
 
   std::vector<std::uint64_t> token_ends, text_ends;
   std::vector<std::int32_t> tokens, prefixes;
   std::string text;
-  for (auto& ids : encoded) {
-    tokens.insert(tokens.end(), ids.begin(), ids.end());
+  for (const std::size_t at : text_of) {
+    tokens.insert(tokens.end(), encoded[at].begin(), encoded[at].end());
     token_ends.push_back(tokens.size());
-    ids = {};
   }
   for (Index i = 0; i < count; ++i) {
     const Pair& p = pair(i);
