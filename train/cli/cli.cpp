@@ -14,6 +14,7 @@
 #include "train/corpus/commands.h"
 #include "train/log.h"
 #include "train/nearest.h"
+#include "train/recipe/pipeline.h"
 
 namespace unfurl::train {
 namespace {
@@ -70,6 +71,47 @@ void add_threads(CLI::App& app) {
          "threads to compute with; by default one a core")
       ->check(from_to(1, 1024, "from 1 to 1024"))
       ->type_name("N");
+}
+
+CLI::Option* add_sets(CLI::App& app, std::vector<std::string>& sets) {
+  return app.add_option("--set", sets, "lays one key over the recipe: --set train.steps=100")
+      ->type_name("KEY=VALUE")
+      ->default_str("")
+      ->allow_extra_args(false)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+struct RecipeFlags {
+  bool dump = false, help = false;
+};
+
+/// The positional RECIPE with --set, --dump and --help-recipe.
+std::shared_ptr<RecipeFlags> add_recipe(CLI::App& app, std::filesystem::path& recipe, std::vector<std::string>& sets) {
+  auto flags = std::make_shared<RecipeFlags>();
+  app.add_option("recipe", recipe, "the recipe, YAML")->type_name("RECIPE");
+  add_sets(app, sets);
+  app.add_flag("--dump", flags->dump, "print the resolved recipe, every key, and stop");
+  app.add_flag("--help-recipe", flags->help, "print every key with its default, type and meaning, and stop");
+  return flags;
+}
+
+/// True where the flags asked for a text, which is then printed.
+bool answer(const RecipeFlags& flags, const std::filesystem::path& recipe, const std::vector<std::string>& sets,
+            const CLI::App& app) {
+  if (flags.help) {
+    fmt::print(
+        "# Every key of a recipe with its default. `extends: FILE` takes what is not given from another one.\n\n{}",
+        document_recipe());
+    fmt::print(
+        "\n# `unfurl run` takes a recipe with a list of stages. A stage may give any of the keys above, and:\n\n{}",
+        document_stage());
+    return true;
+  }
+  if (recipe.empty()) user_error("a recipe is missing; try `unfurl {} --help`", app.get_name());
+  if (flags.dump)
+    fmt::print("{}",
+               is_pipeline(recipe) ? load_pipeline(recipe, sets).resolved : dump_recipe(load_recipe(recipe, sets)));
+  return flags.dump;
 }
 
 void add_corpus_synth(CLI::App& parent, Action& action) {
@@ -151,6 +193,134 @@ void add_tokenizer_train(CLI::App& parent, Action& action) {
   app.callback([options, &action] { action = [options] { return run_tokenizer_train(*options); }; });
 }
 
+void add_plan(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(parent, "plan", "Say what a recipe will take: parameters, memory, tokens, time",
+                              "  unfurl plan recipes/quickstart.yaml\n"
+                              "  unfurl plan recipes/base.yaml --set model.preset=palm-125m\n");
+  auto options = std::make_shared<PlanOptions>();
+  auto flags = add_recipe(app, options->recipe, options->sets);
+  app.add_flag("--json", options->json, "as one JSON object");
+  add_threads(app);
+  app.callback([options, flags, &app, &action] {
+    action = [options, flags, &app] {
+      return answer(*flags, options->recipe, options->sets, app) ? 0 : run_plan(*options);
+    };
+  });
+}
+
+void add_train(CLI::App& parent, Action& action) {
+  CLI::App& app =
+      add_command(parent, "train", "Train one stage; a run that was stopped goes on",
+                  "  unfurl train recipes/base.yaml\n"
+                  "  unfurl train recipes/base.yaml --set optimizer.learning_rate=2e-3 --set output=runs/b\n"
+                  "  unfurl train recipes/base.yaml --dump\n"
+                  "  unfurl train --help-recipe\n");
+  auto options = std::make_shared<TrainOptions>();
+  auto flags = add_recipe(app, options->recipe, options->sets);
+  app.add_flag("--fresh", options->fresh, "start over, even where the output folder holds a run");
+  app.add_flag("--profile", options->profile, "write OUTPUT/trace.json, for chrome://tracing");
+  add_threads(app);
+  app.callback([options, flags, &app, &action] {
+    action = [options, flags, &app] {
+      return answer(*flags, options->recipe, options->sets, app) ? 0 : run_train(*options);
+    };
+  });
+}
+
+void add_run(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(parent, "run", "Run a recipe of stages; what is done and unchanged is skipped",
+                              "  unfurl run recipes/quickstart.yaml\n"
+                              "  unfurl run recipes/diffusiondb_small.yaml --set data.prompts=prompts.txt\n"
+                              "  unfurl run recipes/quickstart.yaml --only base --set stages.base.train.steps=50\n");
+  auto options = std::make_shared<RunOptions>();
+  auto flags = add_recipe(app, options->recipe, options->sets);
+  app.add_option("--only", options->only, "a stage to run; may be given several times")
+      ->type_name("STAGE")
+      ->default_str("")
+      ->allow_extra_args(false)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_flag("--fresh", options->fresh, "skip nothing");
+  add_threads(app);
+  app.callback([options, flags, &app, &action] {
+    action = [options, flags, &app] {
+      return answer(*flags, options->recipe, options->sets, app) ? 0 : run_pipeline(*options);
+    };
+  });
+}
+
+void add_expand(CLI::App& parent, Action& action) {
+  CLI::App& app =
+      add_command(parent, "expand", "Expand queries to prompts",
+                  "  unfurl expand runs/quickstart/base \"a fox in the snow\" -n 4\n"
+                  "  unfurl expand RUN \"undying love\" --prefix ABST --seed 7 --json\n"
+                  "  unfurl expand RUN                     # asks for queries\n"
+                  "  unfurl expand RUN --file queries.txt  # one query a line\n"
+                  "  unfurl expand RUN --jsonl             # {\"query\": ...} in, {\"prompts\": [...]} out\n"
+                  "  unfurl expand RUN -- \"-a query that starts with a dash\"\n");
+  auto options = std::make_shared<ExpandOptions>();
+  app.add_option("run", options->run, "run or checkpoint folder")->type_name("RUN")->required();
+  auto* const query = app.add_option_function<std::string>(
+                             "query", [options](const std::string& text) { options->query = text; }, "what to expand")
+                          ->type_name("QUERY");
+  auto* const file = app.add_option("--file", options->file, "queries, one a line")->type_name("FILE")->excludes(query);
+  auto* const json = app.add_flag("--json", options->json, "one JSON object a query");
+  app.add_flag("--jsonl", options->jsonl, "serve requests: JSON lines in, JSON lines out")
+      ->excludes(query)
+      ->excludes(file)
+      ->excludes(json);
+  app.add_option("-n,--count", options->n, "prompts for each query")->check(from_to(1, 256, "from 1 to 256"));
+  app.add_option("--prefix", options->prefix, "ABST, DTL, GRD, SPCT, FLV, HAST, RFT or MSTP");
+  app.add_option("--seed", options->seed, "the same seed gives the same prompts; by default a fresh one, which is told")
+      ->check(from_to(0, 1.8e19, "0 or more"));
+  app.add_option("--temperature", options->temperature, "0 takes the likeliest word")
+      ->check(from_to(0, 100, "from 0 to 100"));
+  app.add_option("--top-p", options->top_p, "smallest set of likeliest tokens with this probability; 1: off")
+      ->check(from_to(1e-9, 1, "above 0, at most 1"));
+  app.add_option("--top-k", options->top_k, "this many likeliest tokens; 0: off")->check(from_to(0, 1e9, "0 or more"));
+  app.add_option("--min-p", options->min_p, "tokens with this share of the likeliest's probability; 0: off")
+      ->check(from_to(0, 1, "from 0 to 1"));
+  app.add_option("--max-tokens", options->max_tokens, "longest prompt, in tokens")
+      ->check(from_to(1, 1 << 20, "from 1 to 1048576"));
+  app.add_option("--max-words", options->max_words, "longest prompt, in words; 0: no limit")
+      ->check(from_to(0, 1 << 20, "from 0 to 1048576"));
+  app.add_option("--ban", options->bans,
+                 "a phrase that is never generated, or a file of them; may be given several times")
+      ->type_name("PHRASE|FILE")
+      ->default_str("")
+      ->allow_extra_args(false)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_choice(app, "--keep", options->keep, "verbatim: prompts open with the query; free: the model may rewrite it");
+  app.add_flag_callback(
+      "--no-expand", [options] { options->expand = false; }, "give the query back as it is");
+  add_threads(app);
+  app.callback([options, &action] { action = [options] { return run_expand(*options); }; });
+}
+
+void add_eval(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(parent, "eval", "Judge a run: loss, perplexity and bits per byte on held-out pairs",
+                              "  unfurl eval runs/quickstart/base\n"
+                              "  unfurl eval runs/quickstart/base --pairs other.jsonl --json\n");
+  auto options = std::make_shared<EvalOptions>();
+  app.add_option("run", options->run, "run or checkpoint folder")->type_name("RUN")->required();
+  app.add_option("--pairs", options->pairs, "pairs to judge by; by default the held-out ones of the run's own data")
+      ->type_name("FILE");
+  add_sets(app, options->sets);
+  app.add_flag("--json", options->json, "as one JSON object");
+  add_threads(app);
+  app.callback([options, &action] { action = [options] { return run_eval(*options); }; });
+}
+
+void add_inspect(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(parent, "inspect", "Show what a run or checkpoint holds",
+                              "  unfurl inspect runs/quickstart/base\n"
+                              "  unfurl inspect runs/quickstart/base/step-600/model.safetensors --tensors\n");
+  auto options = std::make_shared<InspectOptions>();
+  app.add_option("path", options->path, "run, checkpoint or .safetensors file")->type_name("PATH")->required();
+  app.add_flag("--tensors", options->tensors, "every tensor with its size and statistics");
+  app.add_flag("--json", options->json, "as one JSON object");
+  app.callback([options, &action] { action = [options] { return run_inspect(*options); }; });
+}
+
 /// What is wrong with the arguments, in one line.
 std::string explained(const CLI::App& root, const CLI::ParseError& error) {
   const CLI::App* app = &root;
@@ -209,7 +379,9 @@ int run(int argc, const char* const* argv) {
   CLI::App root("unfurl trains prompt-expansion models from scratch and expands short queries to prompts.", "unfurl");
   root.require_subcommand(1);
   root.set_version_flag("--version", "unfurl " UNFURL_VERSION);
-  root.footer("`unfurl COMMAND --help` says more, with examples.");
+  root.footer(
+      "`unfurl COMMAND --help` says more, with examples. A first run:\n"
+      "  unfurl run recipes/quickstart.yaml");
   root.get_formatter()->column_width(34);
 
   CLI::App& corpus = add_family(root, "corpus", "Make and look at training pairs");
@@ -218,6 +390,12 @@ int run(int argc, const char* const* argv) {
   add_corpus_show(corpus, action);
   CLI::App& tokenizer = add_family(root, "tokenizer", "Make tokenizers");
   add_tokenizer_train(tokenizer, action);
+  add_plan(root, action);
+  add_train(root, action);
+  add_run(root, action);
+  add_expand(root, action);
+  add_eval(root, action);
+  add_inspect(root, action);
 
   try {
     root.parse(argc, argv);

@@ -5,6 +5,7 @@
 #include "core/files.h"
 #include "tests/support/temporary_folder.h"
 #include "train/corpus/pair.h"
+#include "train/recipe/recipe.h"
 
 namespace unfurl::tests {
 namespace {
@@ -50,6 +51,45 @@ TEST(Cli, HelpIsThereForEveryCommandWithExamples) {
     EXPECT_NE(one.out.find("--seed"), std::string::npos) << one.out;
   }
   EXPECT_EQ(run({"corpus", "--help"}).code, 0);
+  for (const char* command : {"plan", "train", "run", "expand", "eval", "inspect"}) {
+    const Outcome one = run({command, "--help"});
+    EXPECT_EQ(one.code, 0);
+    EXPECT_NE(one.out.find(std::string("Examples:\n  unfurl ") + command), std::string::npos) << one.out;
+  }
+}
+
+TEST(Cli, RecipesAreDumpedAndExplained) {
+  const TemporaryFolder folder;
+  const std::string recipe = (folder / "r.yaml").string();
+  write_file(recipe, "model: {preset: palm-tiny}\n");
+  const Outcome dump = run({"train", "--set", "train.steps=5", recipe, "--dump", "--set", "samples.queries=[a, b]"});
+  EXPECT_EQ(dump.code, 0) << dump.error;
+  const train::Recipe read = train::parse_recipe(dump.out, "r.yaml");
+  EXPECT_EQ(read.train.steps, 5);
+  EXPECT_EQ(read.samples.queries, (std::vector<std::string>{"a", "b"}));
+  const Outcome help = run({"train", "--help-recipe"});
+  EXPECT_EQ(help.code, 0);
+  EXPECT_NE(help.out.find("learning_rate: 0.001"), std::string::npos);
+  expect_mistake({"train"}, "a recipe is missing; try `unfurl train --help`");
+  expect_mistake({"train", recipe, "--set", "train.stps=5"},
+                 "--set train.stps=5: unknown key \"stps\" in train; did you mean");
+  expect_mistake({"train", (folder / "none.yaml").string()}, "none.yaml");
+  expect_mistake({"run", recipe}, "lists no stages");
+}
+
+TEST(Cli, ExpandsOptionsAreChecked) {
+  const std::string run_folder = "no-such-run";
+  expect_mistake({"expand", run_folder, "a fox", "-n", "0"}, "must be from 1 to 256, got \"0\"");
+  expect_mistake({"expand", run_folder, "a fox", "-n", "many"}, "must be from 1 to 256, got \"many\"");
+  expect_mistake({"expand", run_folder, "a fox", "--temperature", "-1"}, "must be from 0 to 100");
+  expect_mistake({"expand", run_folder, "a fox", "--keep", "fre"}, "did you mean \"free\"?");
+  expect_mistake({"expand", run_folder, "a fox", "--file", "x"}, "query excludes --file");
+  expect_mistake({"expand", run_folder, ""}, "the query is empty");
+  expect_mistake({"expand", run_folder, "a", "fox"}, "\"fox\" is one argument too many");
+  expect_mistake({"expand", run_folder, "train"}, run_folder);
+  const Outcome same = run({"expand", run_folder, "[a, {b|c}]", "--no-expand"});
+  EXPECT_EQ(same.code, 0) << same.error;
+  EXPECT_EQ(same.out, "[a, {b|c}]\n");
 }
 
 TEST(Cli, Version) {
