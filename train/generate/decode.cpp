@@ -110,14 +110,13 @@ class Decoder {
         std::string_view(row.text).substr(row.text.size() - incomplete_tail(row.text), std::string_view::npos);
     if (tail.empty()) {
       const bool first = row.tokens.empty();
-      const std::vector<bool>& starting = pieces_.starting();
-      const std::vector<bool>& joining = pieces_.joining();
+      const float* mask = pieces_.mask(first && settings_.closed);
+      bool finite = true;
       for (std::size_t i = 0; i < cols; ++i) {
-        require(!std::isnan(from[i]) && from[i] < std::numeric_limits<float>::infinity(),
-                "the model's logit {} at position {} is not a finite number", i, row.position());
-        const bool allowed = starting[i] && !(first && settings_.closed && joining[i]);
-        to[i] = allowed ? from[i] : kNever;
+        finite &= from[i] < std::numeric_limits<float>::infinity();  // false for NaN, too
+        to[i] = from[i] + mask[i];
       }
+      require(finite, "the model's logits at position {} are not finite numbers", row.position());
       const auto eos = static_cast<std::size_t>(pieces_.eos());
       if (!first || row.draw.attempt == 0) to[eos] = from[eos];
     } else {
@@ -257,8 +256,8 @@ PieceTable::PieceTable(const Codec& codec, Index vocab_size) : eos_(codec.eos())
           "the model has {} pieces, its tokenizer {}: they do not belong together", vocab_size, codec.size());
   const auto count = static_cast<std::size_t>(vocab_size);
   pieces_.resize(count);
-  starting_.resize(count);
-  joining_.resize(count);
+  mask_.assign(count, kNever);
+  closed_mask_.assign(count, kNever);
   for (std::int32_t piece = 0; piece < static_cast<std::int32_t>(codec.size()); ++piece) {
     const auto i = static_cast<std::size_t>(piece);
     if (codec.is_control(piece)) continue;
@@ -267,11 +266,13 @@ PieceTable::PieceTable(const Codec& codec, Index vocab_size) : eos_(codec.eos())
     const bool junk = std::any_of(bytes.begin(), bytes.end(),
                                   [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
     if (bytes.empty() || junk) continue;
-    starting_[i] = valid_utf8_so_far(bytes);
     if ((static_cast<unsigned char>(bytes[0]) & 0xC0) == 0x80) continuing_.push_back(piece);
+    if (!valid_utf8_so_far(bytes)) continue;
+    mask_[i] = 0;
     // A character cut in two may turn out to be a letter.
     const char32_t code = character_at(bytes, 0).code;
-    joining_[i] = is_word_character(code) || code == 0xFFFD || fold(code) == '-' || fold(code) == '\'';
+    const bool joins = is_word_character(code) || code == 0xFFFD || fold(code) == '-' || fold(code) == '\'';
+    if (!joins) closed_mask_[i] = 0;
   }
 }
 

@@ -41,15 +41,16 @@ class PieceTable {
   std::int32_t eos() const { return eos_; }
   const std::string& bytes(std::int32_t piece) const { return pieces_[static_cast<std::size_t>(piece)]; }
 
-  /// Pieces that may follow text that ends with a whole character; that go on with a character cut in two; and those of
-  /// the former that begin with a letter, a digit or what joins words ("-", "'").
-  const std::vector<bool>& starting() const { return starting_; }
+  /// [vocab_size]: 0 for pieces that may follow text that ends with a whole character, -infinity for the others (<eos>
+  /// is one of these). `closed`: also -infinity for pieces that begin with a letter, a digit or what joins words ("-",
+  /// "'").
+  const float* mask(bool closed) const { return closed ? closed_mask_.data() : mask_.data(); }
+  /// Pieces that may go on with a character cut in two.
   const std::vector<std::int32_t>& continuing() const { return continuing_; }
-  const std::vector<bool>& joining() const { return joining_; }
 
  private:
   std::vector<std::string> pieces_;
-  std::vector<bool> starting_, joining_;
+  std::vector<float> mask_, closed_mask_;
   std::vector<std::int32_t> continuing_;
   std::int32_t eos_;
 };

@@ -130,7 +130,10 @@ int run_session(Expander& expander, const ExpandSettings& settings, std::istream
     if (terminal) out << "> ";
     out << std::flush;
     if (!out) return 1;
-    if (!std::getline(in, line)) break;
+    if (!std::getline(in, line)) {
+      if (terminal) out << '\n' << std::flush;
+      break;
+    }
     try {
       if (!session.take(line)) break;
     } catch (const std::exception& error) {
