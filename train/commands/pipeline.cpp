@@ -95,6 +95,8 @@ void run_expand_stage(const Stage& stage) {
 }
 
 void run_eval_stage(const Stage& stage) {
+  if (stage.runs.empty())
+    user_error("the stage \"{}\" has no runs to evaluate; list them under its key runs", stage.name);
   const EvalConfig& config = stage.recipe.eval;
   const std::vector<std::string> sets = {fmt::format("eval.pairs={}", config.pairs),
                                          fmt::format("eval.queries={}", config.queries),
@@ -117,6 +119,17 @@ void run_eval_stage(const Stage& stage) {
                    "after, of what follows the query; unseen, prompts with under a quarter of their 6-grams in the "
                    "training prompts; alone, without a query. New words: of queries with a word that no training text "
                    "has.");
+  const BaselineEvaluation plain = evaluate_baselines(stage.runs.back(), sets);
+  const std::vector<std::vector<std::string>> baselines = {
+      {"beside them, with the query free", "after query"},
+      {"xz -9e, with the training prompts before", fmt::format("{:.4f}", plain.xz)},
+      {"Kneser-Ney model of bytes, 5 of context", fmt::format("{:.4f}", plain.ngram)}};
+  report.add_table(
+      "Without a model", baselines.front(), {baselines.begin() + 1, baselines.end()},
+      fmt::format("{} training prompts, {} held-out prompts, a pair each: the query is the prompt's content "
+                  "(type concrete where the pairs have types).",
+                  plain.training_prompts, plain.prompts));
+  text += "\n" + text_table(baselines);
   for (const RunEvaluation& run : runs) {
     const auto types = type_table(run);
     report.add_table(run.name + " by type of query", types.front(), {types.begin() + 1, types.end()});

@@ -8,28 +8,29 @@
 
 namespace unfurl::train {
 
-std::vector<std::uint64_t> SeenNgrams::grams(std::string_view text) const {
-  const std::vector<std::string> words = plain_words(text);
+std::vector<std::uint64_t> SeenNgrams::grams(std::string_view prompt) const {
+  std::vector<std::uint64_t> words;
+  for (const std::string_view word : split_words(prompt)) {
+    if (const std::string_view plain = bare(word); !plain.empty()) words.push_back(hash_bytes(lower(plain)));
+  }
   std::vector<std::uint64_t> out;
   if (words.empty()) return out;
-  const std::size_t n = std::min(static_cast<std::size_t>(n_), words.size());
-  for (std::size_t first = 0; first + n <= words.size(); ++first) {
-    std::uint64_t hash = n;
-    for (std::size_t i = first; i < first + n; ++i) hash = hash_bytes(words[i], hash);
-    out.push_back(hash);
+  const std::size_t length = std::min(n_, words.size());
+  for (std::size_t i = 0; i + length <= words.size(); ++i) {
+    out.push_back(hash_bytes({reinterpret_cast<const char*>(&words[i]), length * sizeof(words[i])}));
   }
   return out;
 }
 
-void SeenNgrams::add(std::string_view text) {
-  for (const std::uint64_t gram : grams(text)) seen_.insert(gram);
+void SeenNgrams::add(std::string_view prompt) {
+  for (const std::uint64_t gram : grams(prompt)) seen_.insert(gram);
 }
 
-double SeenNgrams::share(std::string_view text) const {
-  const std::vector<std::uint64_t> all = grams(text);
+double SeenNgrams::share(std::string_view prompt) const {
+  const auto all = grams(prompt);
   if (all.empty()) return 0;
-  const auto seen = std::count_if(all.begin(), all.end(), [&](std::uint64_t gram) { return seen_.contains(gram); });
-  return static_cast<double>(seen) / static_cast<double>(all.size());
+  const auto found = std::count_if(all.begin(), all.end(), [&](std::uint64_t gram) { return seen_.contains(gram); });
+  return static_cast<double>(found) / static_cast<double>(all.size());
 }
 
 }  // namespace unfurl::train

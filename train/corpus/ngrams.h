@@ -1,4 +1,4 @@
-// Which of a prompt's word n-grams other prompts hold: how much of it a model may have seen.
+// Which word n-grams a collection of prompts holds: how new is a held-out prompt?
 #pragma once
 #include <cstdint>
 #include <string_view>
@@ -7,21 +7,21 @@
 
 namespace unfurl::train {
 
-/// The word n-grams of a set of texts. Words are lower-case and without punctuation; a text of fewer than n words is
-/// one gram of all its words.
 class SeenNgrams {
  public:
-  explicit SeenNgrams(int n) : n_(n) {}
+  explicit SeenNgrams(std::size_t n = 6) : n_(n) {}
 
-  void add(std::string_view text);
+  /// Adds the prompt's n-grams: runs of n words between spaces, in lower case without punctuation at their ends. A
+  /// prompt of fewer words is one gram; one without words has none.
+  void add(std::string_view prompt);
 
-  /// The share of the text's n-grams that are among those added, in [0, 1]; 0 for a text without words.
-  double share(std::string_view text) const;
+  /// The share in [0, 1] of the prompt's n-grams (repeated ones count each time) that were added; 0 where it has none.
+  double share(std::string_view prompt) const;
 
  private:
-  std::vector<std::uint64_t> grams(std::string_view text) const;
-  int n_;
-  std::unordered_set<std::uint64_t> seen_;  // their hashes
+  std::vector<std::uint64_t> grams(std::string_view prompt) const;
+  std::size_t n_;
+  std::unordered_set<std::uint64_t> seen_;  // hashes
 };
 
 }  // namespace unfurl::train

@@ -149,14 +149,6 @@ constexpr std::uint32_t kFlavorPrompts = 3, kNounPrompts = 2;
 
 bool digit(char c) { return c >= '0' && c <= '9'; }
 
-/// Without punctuation and brackets at both ends.
-std::string_view bare(std::string_view word) {
-  constexpr std::string_view kMarks = ".,;:!?\"'()[]{}<>*~|/\\-+=_#&`";
-  const auto first = word.find_first_not_of(kMarks);
-  if (first == std::string_view::npos) return {};
-  return word.substr(first, word.find_last_not_of(kMarks) - first + 1);
-}
-
 bool is_determiner(std::string_view word) {
   return word == "a" || word == "an" || word == "the" || word == "some" || word == "this" || word == "that" ||
          word == "one";

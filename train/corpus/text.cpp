@@ -49,6 +49,13 @@ std::vector<std::string_view> split_words(std::string_view text) {
   return words;
 }
 
+std::string_view bare(std::string_view word) {
+  constexpr std::string_view kMarks = ".,;:!?\"'()[]{}<>*~|/\\-+=_#&`";
+  const auto first = word.find_first_not_of(kMarks);
+  if (first == std::string_view::npos) return {};
+  return word.substr(first, word.find_last_not_of(kMarks) - first + 1);
+}
+
 std::string lower(std::string_view text) {
   std::string out(text);
   for (char& c : out) {

@@ -16,6 +16,9 @@ std::string_view trim(std::string_view text);
 /// The words between spaces, tabs and line ends.
 std::vector<std::string_view> split_words(std::string_view text);
 
+/// The word without punctuation and brackets at both ends.
+std::string_view bare(std::string_view word);
+
 /// ASCII letters in lower case.
 std::string lower(std::string_view text);
 

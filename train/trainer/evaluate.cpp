@@ -92,7 +92,7 @@ void EvalTotals::add(const EvalTotals& other) {
 
 EvalResult evaluate(const Decoder& decoder, const Tokenizer& tokenizer, const std::vector<Source>& sources,
                     const std::vector<Source>& training, const EvalSettings& settings) {
-  SeenNgrams seen(static_cast<int>(settings.ngram));
+  SeenNgrams seen(static_cast<std::size_t>(settings.ngram));
   for (const Source& source : training) {
     for (Index i = 0; i < source.shard->size(); ++i) seen.add(source.shard->prompt(i));
   }

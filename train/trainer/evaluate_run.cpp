@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <set>
 
+#include "train/corpus/baselines.h"
 #include "train/data/prepare.h"
 #include "train/generate/tokenizer_codec.h"
 #include "train/model/session.h"
@@ -31,38 +34,49 @@ Json to_json(const EvalTotals& totals) {
 std::string figure(double value, bool known) { return known ? fmt::format("{:.4f}", value) : "n/a"; }
 std::string percent(double share, bool known) { return known ? fmt::format("{:.1f} %", 100 * share) : "n/a"; }
 
+/// A run with the pairs it is judged on.
+struct OpenRun {
+  LoadedRun run;
+  Recipe recipe;  // the run's own, with what was set over it
+  std::vector<Source> training, held_out;
+};
+
+OpenRun open_run(const std::filesystem::path& path, const std::vector<std::string>& sets,
+                 const std::filesystem::path& pairs) {
+  OpenRun out{load_run(path), {}, {}, {}};
+  const std::filesystem::path folder = out.run.checkpoint.parent_path();
+  Node node = parse_yaml(dump_recipe(out.run.recipe), (out.run.checkpoint / "state.json").string());
+  for (const std::string& set : sets) set_value(node, set);
+  out.recipe = bind_recipe(node, out.run.checkpoint.string());
+  const DataConfig& data_config = out.recipe.data;
+  PreparedData data;
+  if (!data_config.sources.empty()) {
+    data = prepare_data(data_config, *out.run.tokenizer, folder.parent_path());
+    out.training = data.training(data_config.part);
+  }
+  if (pairs.empty()) {
+    const SplitSide side = out.recipe.eval.side;
+    out.held_out = side == SplitSide::train        ? out.training
+                   : side == SplitSide::validation ? data.side(Side::validation)
+                                                   : data.side(Side::test);
+  } else {
+    DataConfig only = data_config;
+    only.sources = {{pairs.string(), 1}};
+    only.split.train = only.split.validation = 0;
+    only.split.test = 1;
+    out.held_out = prepare_data(only, *out.run.tokenizer, folder.parent_path()).side(Side::test);
+  }
+  if (out.held_out.empty()) {
+    user_error("{} has no pairs to evaluate on; name a file with --pairs, or set eval.side", folder.string());
+  }
+  return out;
+}
+
 }  // namespace
 
 RunEvaluation evaluate_run(const std::filesystem::path& path, const std::vector<std::string>& sets,
                            const std::filesystem::path& pairs) {
-  LoadedRun run = load_run(path);
-  const std::filesystem::path folder = run.checkpoint.parent_path();
-  Node node = parse_yaml(dump_recipe(run.recipe), (run.checkpoint / "state.json").string());
-  for (const std::string& set : sets) set_value(node, set);
-  const Recipe recipe = bind_recipe(node, run.checkpoint.string());
-
-  PreparedData data;
-  std::vector<Source> training;
-  if (!recipe.data.sources.empty()) {
-    data = prepare_data(recipe.data, *run.tokenizer, folder.parent_path());
-    training = data.training(recipe.data.part);
-  }
-  std::vector<Source> sources;
-  if (pairs.empty()) {
-    const SplitSide side = recipe.eval.side;
-    sources = side == SplitSide::train        ? training
-              : side == SplitSide::validation ? data.side(Side::validation)
-                                              : data.side(Side::test);
-  } else {
-    DataConfig only = recipe.data;
-    only.sources = {{pairs.string(), 1}};
-    only.split = {.train = 0, .validation = 0, .test = 1, .base = only.split.base, .similarity = only.split.similarity};
-    sources = prepare_data(only, *run.tokenizer, folder.parent_path()).side(Side::test);
-  }
-  if (sources.empty()) {
-    user_error("{} has no pairs to evaluate on; name a file with --pairs, or set eval.side", folder.string());
-  }
-
+  const auto [run, recipe, training, sources] = open_run(path, sets, pairs);
   RunEvaluation out;
   out.name = recipe.name;
   out.checkpoint = run.checkpoint;
@@ -91,6 +105,34 @@ RunEvaluation evaluate_run(const std::filesystem::path& path, const std::vector<
                          .min_p = static_cast<float>(recipe.samples.min_p)};
     out.sampled = sample_queries(expander, sources, training, sampling, recipe.eval.queries);
   }
+  return out;
+}
+
+BaselineEvaluation evaluate_baselines(const std::filesystem::path& path, const std::vector<std::string>& sets) {
+  const OpenRun open = open_run(path, sets, {});
+  std::set<std::string> training;
+  for (const Source& source : open.training) {
+    for (Index i = 0; i < source.shard->size(); ++i) {
+      if (source.shard->type(i) != "copy") training.emplace(source.shard->prompt(i));
+    }
+  }
+  std::map<std::string, Pair> first, concrete;  // by prompt
+  for (const Source& source : open.held_out) {
+    for (Index i = 0; i < source.shard->size(); ++i) {
+      const Pair pair = source.shard->pair(i);
+      if (pair.type == "copy" || !pair.prompt.starts_with(pair.query)) continue;
+      first.emplace(pair.prompt, pair);
+      if (pair.type == "concrete") concrete.emplace(pair.prompt, pair);
+    }
+  }
+  std::vector<Pair> test;
+  for (const auto& [prompt, pair] : concrete.empty() ? first : concrete) test.push_back(pair);
+  const std::vector<std::string> lines(training.begin(), training.end());
+  BaselineEvaluation out;
+  out.training_prompts = static_cast<Index>(lines.size());
+  out.prompts = static_cast<Index>(test.size());
+  out.xz = xz_baseline(lines, test).bits_per_byte();
+  out.ngram = ngram_baseline(lines, test).bits_per_byte();
   return out;
 }
 

@@ -22,6 +22,14 @@ struct RunEvaluation {
 RunEvaluation evaluate_run(const std::filesystem::path& path, const std::vector<std::string>& sets,
                            const std::filesystem::path& pairs = {});
 
+/// What compression and counting make of the same held-out prompts, with the query free: one pair a prompt, those of
+/// type "concrete" (the query is the prompt's content), or where no pair has that type the first of each prompt.
+struct BaselineEvaluation {
+  Index training_prompts = 0, prompts = 0;
+  double xz = 0, ngram = 0;  // bits per byte after the query
+};
+BaselineEvaluation evaluate_baselines(const std::filesystem::path& path, const std::vector<std::string>& sets);
+
 Json to_json(const RunEvaluation& evaluation);
 
 /// A table of runs: a head of column names and a row a run.

@@ -127,14 +127,14 @@ TEST(CopyVocabulary, MakesQueriesOfManyKinds) {
   CopyVocabulary vocabulary;
   vocabulary.add("the Moss and the 1900, fern! 8k");
   EXPECT_EQ(vocabulary.size(), 3u) << "moss, fern, 8k";
-  vocabulary.forbid([](std::string_view word) { return word[0] != 'b'; });
+  vocabulary.forbid([](std::string_view word) { return word[0] == 'z'; });
   bool digits = false, capital = false, listed = false;
   std::size_t longest = 0;
   for (std::uint64_t i = 0; i < 500; ++i) {
     Draw draw(3, 4, i);
     const std::string query = vocabulary.query(draw);
     EXPECT_EQ(query.find(','), std::string::npos);
-    EXPECT_EQ(query.find('W') == std::string::npos || query.find(" W ") == std::string::npos, true) << query;
+    for (const std::string& word : content_words(query)) EXPECT_NE(word[0], 'z') << "made up, but forbidden: " << word;
     digits = digits || query.find_first_of("123456789") != std::string::npos;
     capital = capital || query.find_first_of("ABCDEFGHIJKLMNOPQRSTUV") != std::string::npos;
     listed = listed || query.find("fern") != std::string::npos;
