@@ -1,6 +1,7 @@
-// A folder that a test may fill; it is gone when the test ends.
+// A folder that a test may fill; it is gone when the test ends. A forked process that ends leaves it alone.
 #pragma once
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <stdexcept>
@@ -16,6 +17,7 @@ class TemporaryFolder {
     path_ = name;
   }
   ~TemporaryFolder() {
+    if (::getpid() != owner_) return;
     std::error_code ignored;
     std::filesystem::remove_all(path_, ignored);
   }
@@ -27,6 +29,7 @@ class TemporaryFolder {
 
  private:
   std::filesystem::path path_;
+  pid_t owner_ = ::getpid();
 };
 
 }  // namespace unfurl::tests

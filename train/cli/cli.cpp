@@ -255,7 +255,7 @@ void add_expand(CLI::App& parent, Action& action) {
                   "  unfurl expand RUN \"undying love\" --prefix ABST --seed 7 --json\n"
                   "  unfurl expand RUN                     # asks for queries\n"
                   "  unfurl expand RUN --file queries.txt  # one query a line\n"
-                  "  unfurl expand RUN --jsonl             # {\"query\": ...} in, {\"prompts\": [...]} out\n"
+                  "  unfurl expand RUN --jsonl             # {\"query\": ...} in, {\"expansions\": [...]} out\n"
                   "  unfurl expand RUN -- \"-a query that starts with a dash\"\n");
   auto options = std::make_shared<ExpandOptions>();
   app.add_option("run", options->run, "run or checkpoint folder")->type_name("RUN")->required();

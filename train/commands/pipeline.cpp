@@ -14,6 +14,7 @@
 #include "train/recipe/pipeline.h"
 #include "train/report/html_report.h"
 #include "train/report/progress.h"
+#include "train/trainer/checkpoint.h"
 #include "train/trainer/evaluate_run.h"
 #include "train/trainer/load_run.h"
 #include "train/trainer/trainer.h"
@@ -48,9 +49,30 @@ std::string stamp_of(const Stage& stage) {
   return stamp.dump(2) + "\n";
 }
 
+bool has_outputs(const Stage& stage) {
+  const fs::path folder = stage.recipe.output;
+  switch (stage.kind) {
+    case StageKind::synth:
+      return fs::exists(folder / "pairs.jsonl") && fs::exists(folder / "heldout.jsonl");
+    case StageKind::pairs:
+      return fs::exists(folder / "pairs.jsonl");
+    case StageKind::split:
+      return true;
+    case StageKind::tokenizer:
+      return fs::exists(folder / "tokenizer.model");
+    case StageKind::train:
+      return fs::exists(folder / "run.json") && !checkpoint_steps(folder).empty();
+    case StageKind::expand:
+      return fs::exists(folder / "expansions.txt");
+    case StageKind::eval:
+      return fs::exists(folder / "eval.json");
+  }
+  return false;
+}
+
 bool is_done(const Stage& stage, const std::string& stamp) {
   const fs::path path = fs::path(stage.recipe.output) / kStamp;
-  return fs::is_regular_file(path) && read_file(path) == stamp;
+  return fs::is_regular_file(path) && read_file(path) == stamp && has_outputs(stage);
 }
 
 std::vector<std::vector<std::string>> expansion_lines(const Stage& stage, std::string& text) {

@@ -116,7 +116,15 @@ PreparedData prepare_data(const DataConfig& config, const Tokenizer& tokenizer, 
   PreparedData out;
   out.fingerprint = fingerprint_of(config, tokenizer);
   const std::filesystem::path shards = folder / fmt::format("shards-{:016x}", out.fingerprint);
-  if (!std::filesystem::exists(shards / "complete")) write_shards(config, tokenizer, shards);
+  if (!std::filesystem::exists(shards / "complete")) {
+    try {
+      write_shards(config, tokenizer, shards);
+    } catch (...) {
+      std::error_code ignored;
+      std::filesystem::remove_all(shards, ignored);
+      throw;
+    }
+  }
   for (std::size_t side = 0; side < 4; ++side) {
     for (std::size_t source = 0; source < config.sources.size(); ++source) {
       auto shard = std::make_shared<const Shard>(shard_path(shards, side, source), tokenizer);

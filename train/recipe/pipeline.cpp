@@ -182,7 +182,7 @@ std::uint64_t stage_hash(const Stage& stage) {
       add({"runs", "samples"});
       break;
     case StageKind::eval:
-      add({"runs", "data", "eval"});
+      add({"runs", "data", "eval", "samples"});
       break;
   }
   for (const std::string& key : keys) kept.put(key, *all.find(key));

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "train/corpus/prefix.h"
 #include "train/nearest.h"
 
 namespace unfurl::train {
@@ -41,6 +42,11 @@ void check(const Recipe& recipe, const std::string& file) {
   const SplitRecipe& split = recipe.data.split;
   rule(std::abs(split.train + split.validation + split.test - 1) < 1e-6,
        "data.split: train, validation and test must add up to 1, got {}", split.train + split.validation + split.test);
+  const std::string& prefix = recipe.samples.prefix;
+  std::vector<std::string> prefixes;
+  for (const Prefix& known : kPrefixes) prefixes.emplace_back(known.name);
+  rule(prefix.empty() || is_prefix(prefix), "samples.prefix: there is no prefix \"{}\"; there are {}{}", prefix,
+       fmt::join(prefixes, ", "), did_you_mean(prefix, prefixes));
   rule(!recipe.name.empty() && recipe.name.find('/') == std::string::npos && recipe.name != "." && recipe.name != "..",
        "name must be fit for a folder, got \"{}\"", recipe.name);
 }

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 
 #include "core/dispatch.h"
 #include "kernels/matmul.h"
+#include "train/data/tokenizer.h"
+#include "train/trainer/checkpoint.h"
 #include "train/trainer/step.h"
 
 namespace unfurl::train {
@@ -31,10 +34,20 @@ double measure_matmul() {
   return 2.0 * n * n * n / best;
 }
 
+/// Pieces of the tokenizer that the run will use; where none has been made yet, as many as it is to get.
+Index vocabulary(const Recipe& recipe) {
+  const std::filesystem::path path = recipe.tokenizer.path, start = recipe.start;
+  if (!path.empty()) {
+    return std::filesystem::exists(path) ? Tokenizer(path).vocab_size() : recipe.tokenizer.vocab_size;
+  }
+  if (start.empty() || !std::filesystem::exists(start)) return recipe.tokenizer.vocab_size;
+  return Tokenizer(resolve_checkpoint(start) / "tokenizer.model").vocab_size();
+}
+
 }  // namespace
 
 RunPlan plan_run(Recipe recipe, bool measure) {
-  if (recipe.model.vocab_size == 0) recipe.model.vocab_size = recipe.tokenizer.vocab_size;
+  if (recipe.model.vocab_size == 0) recipe.model.vocab_size = vocabulary(recipe);
   RunPlan plan;
   Allocator& allocator = Allocator::of(Device::meta);
   allocator.reset_peak();

@@ -19,8 +19,8 @@ struct RunPlan {
   double seconds = 0;            // of training, at an assumed share of that rate
 };
 
-/// `recipe.model.vocab_size` 0 stands for the tokenizer's. With `measure`, the machine's speed is measured for a
-/// moment.
+/// `recipe.model.vocab_size` 0 stands for the tokenizer's: of the file where it is there, else as the recipe wants it.
+/// With `measure`, the machine's speed is measured for a moment.
 RunPlan plan_run(Recipe recipe, bool measure);
 
 }  // namespace unfurl::train

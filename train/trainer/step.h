@@ -15,7 +15,7 @@ struct StepResult {
   double loss = 0;  // nats a target, mean over the global batch
   double gradient_norm = 0;
   bool updated = false;  // false where the loss or a gradient was not finite: nothing has changed then
-  std::string bad;       // what was not finite first: "loss", or a parameter's name
+  std::string bad;       // what was not finite: "the loss", "the gradient of NAME", or both; NAME is the first such
 };
 
 /// The model, its optimiser and the way through them. On Device::meta nothing is computed, but memory is booked as a

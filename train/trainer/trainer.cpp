@@ -141,6 +141,7 @@ class Run {
 
 Run::Run(Recipe recipe, const TrainSettings& settings)
     : recipe_(std::move(recipe)), settings_(settings), folder_(recipe_.output), lock_((make_folder(folder_), folder_)) {
+  Allocator::of(Device::cpu).reset_peak();  // what run.json tells is this run's, not that of a stage before
   if (settings_.fresh) {
     for (const Index step : checkpoint_steps(folder_)) fs::remove_all(checkpoint_path(folder_, step));
     fs::remove(folder_ / "run.json");
@@ -245,10 +246,10 @@ void Run::do_step() {
   progress_->update(step, tokens, result.loss);
   if (!result.updated) {
     progress_->clear();
-    warn("step {}: {} is not finite; the update is skipped", step, result.bad);
+    warn("step {}: not finite: {}; the update is skipped", step, result.bad);
     if (++bad_steps_ >= recipe_.train.non_finite_limit) {
-      fail("step {}: {} is not finite, for the {}. time in a row; lower optimizer.learning_rate, or look at the data",
-           step, result.bad, bad_steps_);
+      fail("step {}: not finite: {}; {} times in a row; lower optimizer.learning_rate, or look at the data", step,
+           result.bad, bad_steps_);
     }
   } else {
     bad_steps_ = 0;
@@ -371,17 +372,19 @@ TrainOutcome Run::train() {
        grouped(step_->decoder().parameters().count()), grouped(loader_->examples()),
        grouped(recipe_.batch.slots * recipe_.batch.micro_batches * recipe_.batch.tokens));
   if (settings_.profile) Trace::start();
+  const auto write_trace = [&] {
+    if (Trace::active()) Trace::write(folder_ / "trace.json");
+  };
   while (done_ < config.steps && !stopped_early() && StopSignals::received() == 0) {
     do_step();
-    if (settings_.profile && done_ == std::min(first + kProfiledSteps, config.steps)) {
-      Trace::write(folder_ / "trace.json");
-    }
+    if (done_ == first + kProfiledSteps) write_trace();
     const bool last = done_ == config.steps;
-    const bool validated = done_ % config.validate_every == 0 || last;
+    const bool validated = last || (config.validate_every > 0 && done_ % config.validate_every == 0);
     if (validated) do_validation();
     const bool due = config.checkpoint_every > 0 && done_ % config.checkpoint_every == 0;
     if (due || (validated && best_step_ == done_)) write_checkpoint_now();
   }
+  write_trace();
   TrainOutcome outcome;
   const int signal = StopSignals::received();
   const bool finished = done_ >= config.steps || stopped_early();

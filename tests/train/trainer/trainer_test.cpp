@@ -1,0 +1,306 @@
+#include "train/trainer/trainer.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <limits>
+
+#include "core/files.h"
+#include "core/json.h"
+#include "tests/support/subprocess.h"
+#include "tests/train/data/fixture.h"
+#include "tests/train/trainer/fixture.h"
+#include "train/data/tokenizer.h"
+#include "train/report/metrics.h"
+#include "train/trainer/checkpoint.h"
+#include "train/trainer/load_run.h"
+
+namespace unfurl::train {
+namespace {
+
+namespace fs = std::filesystem;
+using tests::has;
+using tests::losses;
+using tests::message_of;
+using tests::tiny_recipe;
+
+/// What train_stage says on standard error, and its outcome or error.
+struct Ran {
+  TrainOutcome outcome;
+  std::string messages, mistake, failure;
+};
+
+Ran train(const Recipe& recipe, const TrainSettings& settings = {}) {
+  Ran ran;
+  testing::internal::CaptureStderr();
+  try {
+    ran.outcome = train_stage(recipe, settings);
+  } catch (const UserError& error) {
+    ran.mistake = error.what();
+  } catch (const Error& error) {
+    ran.failure = error.what();
+  }
+  ran.messages = testing::internal::GetCapturedStderr();
+  return ran;
+}
+
+std::string weights(const fs::path& run, Index step) {
+  return read_file(checkpoint_path(run, step) / "model.safetensors");
+}
+
+class TrainerTest : public testing::Test {
+ protected:
+  const tests::TemporaryFolder folder;
+  const fs::path a = folder / "a", b = folder / "b";
+};
+
+TEST_F(TrainerTest, ARunLearnsAndLeavesItsFiles) {
+  const Ran ran = train(tiny_recipe(a, {"train.steps=40", "train.validate_every=20", "model.dropout=0"}));
+  EXPECT_EQ(ran.failure + ran.mistake, "");
+  EXPECT_TRUE(ran.outcome.finished);
+  EXPECT_EQ(ran.outcome.step, 40);
+  EXPECT_EQ(ran.outcome.exit_code, 0);
+  const auto steps = losses(a);
+  ASSERT_EQ(steps.size(), 40u);
+  EXPECT_NEAR(steps.front().second, std::log(420), 0.1);
+  EXPECT_LT(steps.back().second, steps.front().second - 1.5);
+  const auto validations = losses(a, "validation");
+  ASSERT_EQ(validations.size(), 2u);
+  EXPECT_LT(validations[1].second, validations[0].second);
+  EXPECT_EQ(ran.outcome.best_loss, validations[1].second);
+  const Json run = Json::parse(read_file(a / "run.json"));
+  EXPECT_TRUE(run.at("finished").as_bool());
+  EXPECT_EQ(run.at("best_step").as_integer(), 40);
+  EXPECT_EQ(resolve_checkpoint(a), a / "step-000040");
+  EXPECT_TRUE(has(read_file(a / "report.html"), "tiny"));
+  EXPECT_EQ(parse_recipe(read_file(a / "recipe.yaml"), "recipe.yaml").train.steps, 40);
+  Index samples = 0;
+  for (const Json& line : read_metrics(a / "metrics.jsonl")) {
+    if (line.at("kind").as_string() != "sample") continue;
+    ++samples;
+    EXPECT_EQ(line.at("expansions").as_array().size(), 2u);
+    EXPECT_TRUE(line.at("expansions").as_array()[0].as_string().starts_with("a fox"));
+  }
+  EXPECT_EQ(samples, 2);
+  // Once more: nothing is left to do, and nothing changes.
+  const std::string before = weights(a, 40);
+  const Ran again = train(tiny_recipe(a, {"train.steps=40", "train.validate_every=20", "model.dropout=0"}));
+  EXPECT_EQ(again.failure + again.mistake, "");
+  EXPECT_TRUE(again.outcome.finished);
+  EXPECT_EQ(weights(a, 40), before);
+  EXPECT_EQ(losses(a), steps);
+}
+
+TEST_F(TrainerTest, AStoppedRunGoesOnWithTheBitsOfOneThatWasNot) {
+  const std::vector<std::string> sets = {"train.checkpoint_every=1", "train.keep=100", "train.validate_every=4"};
+  ASSERT_TRUE(train(tiny_recipe(a, sets)).outcome.finished);
+  for (const Index stop : {1, 5, 8}) {
+    SCOPED_TRACE(stop);
+    fs::remove_all(b);
+    fs::copy(a, b, fs::copy_options::recursive);
+    for (Index step = stop + 1; step <= 12; ++step) fs::remove_all(checkpoint_path(b, step));
+    const Ran ran = train(tiny_recipe(b, sets));
+    EXPECT_EQ(ran.failure + ran.mistake, "");
+    EXPECT_TRUE(has(ran.messages, "goes on from " + checkpoint_path(b, stop).string())) << ran.messages;
+    EXPECT_TRUE(ran.outcome.finished);
+    for (const Index step : {stop + 1, Index{12}}) {
+      EXPECT_EQ(weights(a, step), weights(b, step));
+      EXPECT_EQ(read_file(checkpoint_path(a, step) / "optimizer-0-of-1.safetensors"),
+                read_file(checkpoint_path(b, step) / "optimizer-0-of-1.safetensors"));
+    }
+    EXPECT_EQ(losses(a), losses(b));
+    EXPECT_EQ(losses(a, "validation"), losses(b, "validation"));
+  }
+}
+
+TEST_F(TrainerTest, ADamagedNewestCheckpointIsPassedOver) {
+  const std::vector<std::string> sets = {"train.checkpoint_every=5", "train.keep=100"};
+  ASSERT_TRUE(train(tiny_recipe(a, sets)).outcome.finished);
+  const std::string whole = weights(a, 12);
+  tests::spill(checkpoint_path(a, 12) / "model.safetensors", whole.substr(0, 1000));
+  const Ran ran = train(tiny_recipe(a, sets));
+  EXPECT_TRUE(has(ran.messages, "warning: ") && has(ran.messages, "is damaged")) << ran.messages;
+  EXPECT_TRUE(has(ran.messages, "goes on from " + checkpoint_path(a, 10).string())) << ran.messages;
+  EXPECT_EQ(weights(a, 12), whole);
+}
+
+TEST_F(TrainerTest, ThreadsAndRecomputationDoNotChangeBits) {
+  ASSERT_TRUE(train(tiny_recipe(a)).outcome.finished);
+  ASSERT_TRUE(train(tiny_recipe(b, {"train.recompute=true"})).outcome.finished);
+  EXPECT_EQ(weights(a, 12), weights(b, 12));
+  const fs::path recipe = folder / "tiny.yaml";
+  for (const char* threads : {"1", "2", "3"}) {
+    const fs::path run = folder / threads;
+    tests::spill(recipe, tests::tiny_recipe_text(run));
+    const tests::Finished finished = tests::run_process({tests::unfurl_binary(), "train", recipe.string()},
+                                                        {.environment = {std::string("UNFURL_THREADS=") + threads}});
+    ASSERT_EQ(finished.code, 0) << finished.error;
+    EXPECT_EQ(weights(a, 12), weights(run, 12)) << threads;
+    EXPECT_EQ(losses(a), losses(run));
+    EXPECT_EQ(losses(a, "validation"), losses(run, "validation"));
+  }
+}
+
+TEST_F(TrainerTest, NumbersThatAreNotFiniteAreNamedAndSkippedAndEndTheRun) {
+  ASSERT_TRUE(train(tiny_recipe(a, {"train.steps=1"})).outcome.finished);
+  LoadedRun run = load_run(a);
+  run.decoder->block(1).output.data<float>()[7] = std::numeric_limits<float>::quiet_NaN();
+  CheckpointContent content;
+  content.step = 1;
+  content.model = named_tensors(run.decoder->parameters());
+  content.tokenizer = run.checkpoint / "tokenizer.model";
+  content.state["recipe"] = dump_recipe(run.recipe);
+  write_checkpoint(folder / "bad", content);
+  const Ran ran = train(tiny_recipe(b, {"start=" + (folder / "bad").string(), "train.non_finite_limit=3",
+                                        "train.validate_every=2", "samples.queries=[]"}));
+  EXPECT_TRUE(ran.failure.starts_with("step 3: not finite: the loss and the gradient of embedding.weight; 3 times"))
+      << ran.failure;
+  for (const char* step :
+       {"step 1: not finite: the loss", "step 2: not finite: the loss", "step 3: not finite: the loss"}) {
+    EXPECT_TRUE(has(ran.messages, std::string("warning: ") + step)) << ran.messages;
+  }
+  EXPECT_FALSE(has(ran.messages, "step 4"));
+  EXPECT_TRUE(checkpoint_steps(b).empty());
+  EXPECT_FALSE(has(read_file(b / "metrics.jsonl"), "nan"));
+}
+
+TEST_F(TrainerTest, StopsEarlyWhereValidationsGetNoBetter) {
+  const std::vector<std::string> sets = {"optimizer.learning_rate=0", "train.validate_every=1",
+                                         "train.early_stop_patience=2"};
+  const Ran ran = train(tiny_recipe(a, sets));
+  EXPECT_EQ(ran.failure + ran.mistake, "");
+  EXPECT_TRUE(ran.outcome.finished);
+  EXPECT_EQ(ran.outcome.step, 3);
+  EXPECT_EQ(ran.outcome.best_step, 1);
+  EXPECT_EQ(checkpoint_steps(a), (std::vector<Index>{1, 3}));
+  EXPECT_EQ(train(tiny_recipe(a, sets)).outcome.step, 3);
+}
+
+TEST_F(TrainerTest, TheBestCheckpointStays) {
+  const Ran ran = train(tiny_recipe(
+      a, {"optimizer.learning_rate=0", "train.validate_every=2", "train.checkpoint_every=1", "train.keep=1"}));
+  EXPECT_EQ(ran.outcome.best_step, 2);
+  EXPECT_EQ(checkpoint_steps(a), (std::vector<Index>{2, 12}));
+  EXPECT_EQ(resolve_checkpoint(a), checkpoint_path(a, 2));
+}
+
+TEST_F(TrainerTest, ValidatesAndSavesOnlyAtTheEndWhereAsked) {
+  const Ran ran = train(tiny_recipe(a, {"train.validate_every=0", "train.steps=3"}));
+  EXPECT_EQ(ran.failure + ran.mistake, "");
+  EXPECT_EQ(checkpoint_steps(a), (std::vector<Index>{3}));
+  ASSERT_EQ(losses(a, "validation").size(), 1u);
+  // No pairs to validate on: the last checkpoint is the one that is used.
+  const Ran without =
+      train(tiny_recipe(b, {"train.steps=3", "data.split.train=1", "data.split.validation=0", "data.split.test=0"}));
+  EXPECT_EQ(without.failure + without.mistake, "");
+  EXPECT_EQ(losses(b, "validation").size(), 0u);
+  EXPECT_EQ(resolve_checkpoint(b), checkpoint_path(b, 3));
+}
+
+TEST_F(TrainerTest, StartsFromACheckpoint) {
+  ASSERT_TRUE(train(tiny_recipe(a)).outcome.finished);
+  const std::string start = "start=" + a.string();
+  const Ran ran = train(tiny_recipe(b, {start, "optimizer.learning_rate=0", "train.steps=1", "tokenizer.path="}));
+  EXPECT_EQ(ran.failure + ran.mistake, "");
+  EXPECT_EQ(weights(b, 1), read_file(resolve_checkpoint(a) / "model.safetensors"));
+
+  const fs::path other = folder / "other.model";
+  TokenizerConfig config;
+  config.vocab_size = 420;
+  const std::vector<std::string> prompts = tests::some_prompts(300, 9);
+  Tokenizer::train(config, tests::views(prompts), other);
+  const fs::path c = folder / "c";
+  EXPECT_TRUE(has(train(tiny_recipe(c, {start, "tokenizer.path=" + other.string()})).mistake, "another tokenizer"));
+  EXPECT_TRUE(has(train(tiny_recipe(c, {start, "model.width=48"})).mistake, "\"embedding.weight\" is [420, 32]"));
+  EXPECT_TRUE(has(train(tiny_recipe(c, {"start=" + (folder / "none").string()})).mistake, "there is no run"));
+  EXPECT_TRUE(has(train(tiny_recipe(c, {"model.vocab_size=400"})).mistake, "has 420 pieces"));
+  EXPECT_TRUE(checkpoint_steps(c).empty());
+}
+
+TEST_F(TrainerTest, OneRunAFolder) {
+  make_folder(a);
+  const int descriptor = ::open((a / ".lock").c_str(), O_RDWR | O_CREAT, 0644);
+  ASSERT_EQ(::flock(descriptor, LOCK_EX), 0);
+  EXPECT_TRUE(has(train(tiny_recipe(a)).mistake, "another run is writing to " + a.string()));
+  ::close(descriptor);
+  EXPECT_TRUE(train(tiny_recipe(a, {"train.steps=1"})).outcome.finished);
+}
+
+TEST_F(TrainerTest, ARunOfAnotherRecipeIsNotContinued) {
+  ASSERT_TRUE(train(tiny_recipe(a)).outcome.finished);
+  for (const char* set : {"train.steps=13", "seed=4", "optimizer.learning_rate=0.02", "model.dropout=0",
+                          "data.context=64", "prefix.from=0.5", "data.split.similarity=0.6"}) {
+    EXPECT_TRUE(has(train(tiny_recipe(a, {set})).mistake, "holds a run of another recipe or other data")) << set;
+  }
+  const std::string before = weights(a, 12);
+  EXPECT_EQ(train(tiny_recipe(a, {"train.log_every=5", "samples.n=1", "train.keep=7"})).mistake, "");
+  EXPECT_EQ(weights(a, 12), before);
+  EXPECT_EQ(train(tiny_recipe(a, {"seed=4", "train.steps=2"}), {.fresh = true}).mistake, "");
+  EXPECT_EQ(checkpoint_steps(a), (std::vector<Index>{2}));
+  EXPECT_EQ(losses(a).size(), 2u);
+}
+
+TEST_F(TrainerTest, PairsThatAreCutAreCounted) {
+  const Ran ran = train(tiny_recipe(a, {"train.steps=1", "data.context=16"}));
+  EXPECT_TRUE(has(ran.messages, " pairs are longer than the context of 16 and are cut")) << ran.messages;
+}
+
+TEST_F(TrainerTest, TheStatedPeakIsTheRunsOwn) {
+  const auto peak = [&](const fs::path& run, const char* tokens) {
+    EXPECT_TRUE(train(tiny_recipe(run, {"train.steps=1", std::string("batch.tokens=") + tokens})).outcome.finished);
+    return Json::parse(read_file(run / "run.json")).at("peak_allocated_bytes").as_integer();
+  };
+  const auto large = peak(a, "1024");
+  EXPECT_LT(peak(b, "128"), large);
+}
+
+TEST_F(TrainerTest, PlanSaysWhatARunTakes) {
+  for (const auto& sets : std::vector<std::vector<std::string>>{
+           {},
+           {"model.block=serial", "batch.slots=4", "model.norm=layer", "model.activation=gelu"},
+           {"train.recompute=true", "optimizer.name=adafactor", "model.tied=false"}}) {
+    std::vector<std::string> arguments = {(folder / "tiny.yaml").string(),
+                                          "--set",
+                                          "model.width=128",
+                                          "--set",
+                                          "model.ff_width=512",
+                                          "--set",
+                                          "model.layers=3",
+                                          "--set",
+                                          "model.head_dim=64",
+                                          "--set",
+                                          "batch.tokens=1024",
+                                          "--set",
+                                          "batch.documents=64",
+                                          "--set",
+                                          "train.steps=2"};
+    for (const std::string& set : sets) {
+      arguments.push_back("--set");
+      arguments.push_back(set);
+    }
+    fs::remove_all(a);
+    tests::spill(folder / "tiny.yaml", tests::tiny_recipe_text(a));
+    const auto run = [&](std::vector<std::string> head) {
+      head.insert(head.begin(), tests::unfurl_binary());
+      head.insert(head.end(), arguments.begin(), arguments.end());
+      const tests::Finished finished = tests::run_process(head);
+      EXPECT_EQ(finished.code, 0) << finished.error;
+      return finished.out;
+    };
+    const Json plan = Json::parse(run({"plan", "--json"}));
+    run({"train"});
+    const Json found = Json::parse(read_file(a / "run.json"));
+    EXPECT_EQ(plan.at("parameters").as_integer(), found.at("parameters").as_integer());
+    const double planned = plan.at("allocator_peak_bytes").as_number();
+    EXPECT_NEAR(planned / found.at("peak_allocated_bytes").as_number(), 1, 0.05);
+    const double process = found.at("peak_process_bytes").as_number();
+    EXPECT_NEAR(plan.at("process_peak_bytes").as_number(), process, 0.15 * process + 150e6);
+  }
+}
+
+}  // namespace
+}  // namespace unfurl::train
