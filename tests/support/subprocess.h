@@ -72,7 +72,7 @@ class Process {
 
   /// True as soon as `holds()` is; false where the process has ended, or after `seconds`.
   template <class Condition>
-  bool wait_until(const Condition& holds, double seconds = 60) const {
+  bool wait_until(const Condition& holds, double seconds = 300) const {
     const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
     while (std::chrono::steady_clock::now() < end) {
       if (holds()) return true;

@@ -76,12 +76,13 @@ std::size_t peak_process_memory() {
   return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
 }
 
-/// The tokenizer of the run: the recipe's, else that of the checkpoint it starts from, else one made from its data.
-fs::path tokenizer_path(const Recipe& recipe) {
+/// The tokenizer of the run: the recipe's, else that of the checkpoint it starts from, else one made from its data,
+/// which a run that goes on keeps.
+fs::path tokenizer_path(const Recipe& recipe, bool fresh) {
   if (!recipe.tokenizer.path.empty()) return recipe.tokenizer.path;
   if (!recipe.start.empty()) return resolve_checkpoint(recipe.start) / "tokenizer.model";
   const fs::path own = fs::path(recipe.output) / "tokenizer.model";
-  if (!fs::exists(own)) train_tokenizer(recipe, own);
+  if (fresh || !fs::exists(own) || checkpoint_steps(recipe.output).empty()) train_tokenizer(recipe, own);
   return own;
 }
 
@@ -142,16 +143,16 @@ class Run {
 Run::Run(Recipe recipe, const TrainSettings& settings)
     : recipe_(std::move(recipe)), settings_(settings), folder_(recipe_.output), lock_((make_folder(folder_), folder_)) {
   Allocator::of(Device::cpu).reset_peak();  // what run.json tells is this run's, not that of a stage before
-  if (settings_.fresh) {
-    for (const Index step : checkpoint_steps(folder_)) fs::remove_all(checkpoint_path(folder_, step));
-    fs::remove(folder_ / "run.json");
-  }
   open_data();
   step_ = std::make_unique<TrainStep>(recipe_, Device::cpu);
-  const bool resumed = resume();
+  const bool resumed = !settings_.fresh && resume();
   if (!resumed) {
     step_->decoder().initialise(static_cast<std::uint64_t>(recipe_.seed));
     if (!recipe_.start.empty()) start_from(resolve_checkpoint(recipe_.start));
+  }
+  if (settings_.fresh) {  // only now: a mistake in the recipe must not cost the old run
+    for (const Index step : checkpoint_steps(folder_)) fs::remove_all(checkpoint_path(folder_, step));
+    fs::remove(folder_ / "run.json");
   }
   write_file(folder_ / "recipe.yaml", dump_recipe(recipe_));
   metrics_ = std::make_unique<MetricsWriter>(folder_ / "metrics.jsonl", resumed ? done_ : -1);
@@ -159,7 +160,7 @@ Run::Run(Recipe recipe, const TrainSettings& settings)
 }
 
 void Run::open_data() {
-  tokenizer_path_ = tokenizer_path(recipe_);
+  tokenizer_path_ = tokenizer_path(recipe_, settings_.fresh);
   tokenizer_ = std::make_shared<const Tokenizer>(tokenizer_path_);
   if (recipe_.model.vocab_size != 0 && recipe_.model.vocab_size != tokenizer_->vocab_size()) {
     user_error("model.vocab_size is {}, but the tokenizer {} has {} pieces; leave model.vocab_size out",

@@ -18,6 +18,7 @@
 #include "train/report/metrics.h"
 #include "train/trainer/checkpoint.h"
 #include "train/trainer/load_run.h"
+#include "train/trainer/plan.h"
 
 namespace unfurl::train {
 namespace {
@@ -221,6 +222,32 @@ TEST_F(TrainerTest, StartsFromACheckpoint) {
   EXPECT_TRUE(checkpoint_steps(c).empty());
 }
 
+TEST_F(TrainerTest, MakesATokenizerWhereItHasNone) {
+  const auto pieces = [&](const char* vocabulary, bool fresh, const char* steps = "2") {
+    const Ran ran = train(tiny_recipe(a, {"tokenizer.path=", std::string("tokenizer.vocab_size=") + vocabulary,
+                                          std::string("train.steps=") + steps}),
+                          {.fresh = fresh});
+    EXPECT_EQ(ran.failure + ran.mistake, "");
+    return load_run(a).tokenizer->vocab_size();
+  };
+  EXPECT_EQ(pieces("400", false), 400);
+  EXPECT_EQ(pieces("400", false), 400);
+  EXPECT_EQ(pieces("430", true), 430);
+  // One from a run that never came to a checkpoint does not count.
+  for (const Index step : checkpoint_steps(a)) fs::remove_all(checkpoint_path(a, step));
+  EXPECT_EQ(pieces("410", false), 410);
+}
+
+TEST_F(TrainerTest, AMistakeDoesNotCostTheOldRun) {
+  ASSERT_TRUE(train(tiny_recipe(a, {"train.steps=2"})).outcome.finished);
+  const std::string before = weights(a, 2);
+  for (const char* set : {"start=/none", "data.sources=[{path: /none.jsonl}]", "tokenizer.path=/none.model"}) {
+    EXPECT_NE(train(tiny_recipe(a, {set}), {.fresh = true}).mistake, "");
+    EXPECT_EQ(weights(a, 2), before);
+    EXPECT_TRUE(fs::exists(a / "run.json"));
+  }
+}
+
 TEST_F(TrainerTest, OneRunAFolder) {
   make_folder(a);
   const int descriptor = ::open((a / ".lock").c_str(), O_RDWR | O_CREAT, 0644);
@@ -259,46 +286,27 @@ TEST_F(TrainerTest, TheStatedPeakIsTheRunsOwn) {
 }
 
 TEST_F(TrainerTest, PlanSaysWhatARunTakes) {
-  for (const auto& sets : std::vector<std::vector<std::string>>{
+  const std::vector<std::string> larger = {"model.width=128",  "model.ff_width=512", "model.head_dim=64",
+                                           "batch.tokens=512", "batch.documents=32", "train.steps=1"};
+  for (std::vector<std::string> sets : std::vector<std::vector<std::string>>{
            {},
            {"model.block=serial", "batch.slots=4", "model.norm=layer", "model.activation=gelu"},
            {"train.recompute=true", "optimizer.name=adafactor", "model.tied=false"}}) {
-    std::vector<std::string> arguments = {(folder / "tiny.yaml").string(),
-                                          "--set",
-                                          "model.width=128",
-                                          "--set",
-                                          "model.ff_width=512",
-                                          "--set",
-                                          "model.layers=3",
-                                          "--set",
-                                          "model.head_dim=64",
-                                          "--set",
-                                          "batch.tokens=1024",
-                                          "--set",
-                                          "batch.documents=64",
-                                          "--set",
-                                          "train.steps=2"};
-    for (const std::string& set : sets) {
-      arguments.push_back("--set");
-      arguments.push_back(set);
-    }
+    sets.insert(sets.end(), larger.begin(), larger.end());
     fs::remove_all(a);
-    tests::spill(folder / "tiny.yaml", tests::tiny_recipe_text(a));
-    const auto run = [&](std::vector<std::string> head) {
-      head.insert(head.begin(), tests::unfurl_binary());
-      head.insert(head.end(), arguments.begin(), arguments.end());
-      const tests::Finished finished = tests::run_process(head);
-      EXPECT_EQ(finished.code, 0) << finished.error;
-      return finished.out;
-    };
-    const Json plan = Json::parse(run({"plan", "--json"}));
-    run({"train"});
-    const Json found = Json::parse(read_file(a / "run.json"));
-    EXPECT_EQ(plan.at("parameters").as_integer(), found.at("parameters").as_integer());
-    const double planned = plan.at("allocator_peak_bytes").as_number();
-    EXPECT_NEAR(planned / found.at("peak_allocated_bytes").as_number(), 1, 0.05);
-    const double process = found.at("peak_process_bytes").as_number();
-    EXPECT_NEAR(plan.at("process_peak_bytes").as_number(), process, 0.15 * process + 150e6);
+    const Recipe recipe = tiny_recipe(a, sets);
+    const RunPlan plan = plan_run(recipe, false);
+    // In a process of its own: the peak of this one is not this run's.
+    tests::spill(folder / "tiny.yaml", dump_recipe(recipe));
+    const auto finished = tests::run_process({tests::unfurl_binary(), "train", (folder / "tiny.yaml").string()});
+    ASSERT_EQ(finished.code, 0) << finished.error;
+    const Json run = Json::parse(read_file(a / "run.json"));
+    EXPECT_EQ(plan.parameters, run.at("parameters").as_integer());
+    EXPECT_NEAR(static_cast<double>(plan.allocator_peak) / run.at("peak_allocated_bytes").as_number(), 1, 0.05);
+#ifndef __SANITIZE_ADDRESS__  // which keeps shadows and freed memory
+    const double process = run.at("peak_process_bytes").as_number();
+    EXPECT_NEAR(static_cast<double>(plan.process_peak), process, 0.15 * process + 150e6);
+#endif
   }
 }
 
