@@ -352,8 +352,8 @@ TEST_F(BadInput, AnInterruptSavesAndTheNextRunGoesOn) {
   whole.push_back("output=" + at("out/whole"));
   EXPECT_EQ(train(whole).code, 0);
   EXPECT_EQ(losses(folder / "out/tiny"), losses(folder / "out/whole"));
-  EXPECT_EQ(read_file(folder / "out/tiny/step-000120/model.safetensors"),
-            read_file(folder / "out/whole/step-000120/model.safetensors"));
+  EXPECT_TRUE(read_file(folder / "out/tiny/step-000120/model.safetensors") ==
+              read_file(folder / "out/whole/step-000120/model.safetensors"));
 }
 
 TEST_F(BadInput, AKilledRunLeavesItsLastCheckpoint) {

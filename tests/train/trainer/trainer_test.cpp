@@ -92,7 +92,7 @@ TEST_F(TrainerTest, ARunLearnsAndLeavesItsFiles) {
   const Ran again = train(tiny_recipe(a, {"train.steps=40", "train.validate_every=20", "model.dropout=0"}));
   EXPECT_EQ(again.failure + again.mistake, "");
   EXPECT_TRUE(again.outcome.finished);
-  EXPECT_EQ(weights(a, 40), before);
+  EXPECT_TRUE(weights(a, 40) == before);
   EXPECT_EQ(losses(a), steps);
 }
 
@@ -109,9 +109,9 @@ TEST_F(TrainerTest, AStoppedRunGoesOnWithTheBitsOfOneThatWasNot) {
     EXPECT_TRUE(has(ran.messages, "goes on from " + checkpoint_path(b, stop).string())) << ran.messages;
     EXPECT_TRUE(ran.outcome.finished);
     for (const Index step : {stop + 1, Index{12}}) {
-      EXPECT_EQ(weights(a, step), weights(b, step));
-      EXPECT_EQ(read_file(checkpoint_path(a, step) / "optimizer-0-of-1.safetensors"),
-                read_file(checkpoint_path(b, step) / "optimizer-0-of-1.safetensors"));
+      EXPECT_TRUE(weights(a, step) == weights(b, step));
+      EXPECT_TRUE(read_file(checkpoint_path(a, step) / "optimizer-0-of-1.safetensors") ==
+                  read_file(checkpoint_path(b, step) / "optimizer-0-of-1.safetensors"));
     }
     EXPECT_EQ(losses(a), losses(b));
     EXPECT_EQ(losses(a, "validation"), losses(b, "validation"));
@@ -126,13 +126,13 @@ TEST_F(TrainerTest, ADamagedNewestCheckpointIsPassedOver) {
   const Ran ran = train(tiny_recipe(a, sets));
   EXPECT_TRUE(has(ran.messages, "warning: ") && has(ran.messages, "is damaged")) << ran.messages;
   EXPECT_TRUE(has(ran.messages, "goes on from " + checkpoint_path(a, 10).string())) << ran.messages;
-  EXPECT_EQ(weights(a, 12), whole);
+  EXPECT_TRUE(weights(a, 12) == whole);
 }
 
 TEST_F(TrainerTest, ThreadsAndRecomputationDoNotChangeBits) {
   ASSERT_TRUE(train(tiny_recipe(a)).outcome.finished);
   ASSERT_TRUE(train(tiny_recipe(b, {"train.recompute=true"})).outcome.finished);
-  EXPECT_EQ(weights(a, 12), weights(b, 12));
+  EXPECT_TRUE(weights(a, 12) == weights(b, 12));
   const fs::path recipe = folder / "tiny.yaml";
   for (const char* threads : {"1", "2", "3"}) {
     const fs::path run = folder / threads;
@@ -140,7 +140,7 @@ TEST_F(TrainerTest, ThreadsAndRecomputationDoNotChangeBits) {
     const tests::Finished finished = tests::run_process({tests::unfurl_binary(), "train", recipe.string()},
                                                         {.environment = {std::string("UNFURL_THREADS=") + threads}});
     ASSERT_EQ(finished.code, 0) << finished.error;
-    EXPECT_EQ(weights(a, 12), weights(run, 12)) << threads;
+    EXPECT_TRUE(weights(a, 12) == weights(run, 12)) << threads;
     EXPECT_EQ(losses(a), losses(run));
     EXPECT_EQ(losses(a, "validation"), losses(run, "validation"));
   }
@@ -207,7 +207,7 @@ TEST_F(TrainerTest, StartsFromACheckpoint) {
   const std::string start = "start=" + a.string();
   const Ran ran = train(tiny_recipe(b, {start, "optimizer.learning_rate=0", "train.steps=1", "tokenizer.path="}));
   EXPECT_EQ(ran.failure + ran.mistake, "");
-  EXPECT_EQ(weights(b, 1), read_file(resolve_checkpoint(a) / "model.safetensors"));
+  EXPECT_TRUE(weights(b, 1) == read_file(resolve_checkpoint(a) / "model.safetensors"));
 
   const fs::path other = folder / "other.model";
   TokenizerConfig config;
@@ -243,7 +243,7 @@ TEST_F(TrainerTest, AMistakeDoesNotCostTheOldRun) {
   const std::string before = weights(a, 2);
   for (const char* set : {"start=/none", "data.sources=[{path: /none.jsonl}]", "tokenizer.path=/none.model"}) {
     EXPECT_NE(train(tiny_recipe(a, {set}), {.fresh = true}).mistake, "");
-    EXPECT_EQ(weights(a, 2), before);
+    EXPECT_TRUE(weights(a, 2) == before);
     EXPECT_TRUE(fs::exists(a / "run.json"));
   }
 }
@@ -265,7 +265,7 @@ TEST_F(TrainerTest, ARunOfAnotherRecipeIsNotContinued) {
   }
   const std::string before = weights(a, 12);
   EXPECT_EQ(train(tiny_recipe(a, {"train.log_every=5", "samples.n=1", "train.keep=7"})).mistake, "");
-  EXPECT_EQ(weights(a, 12), before);
+  EXPECT_TRUE(weights(a, 12) == before);
   EXPECT_EQ(train(tiny_recipe(a, {"seed=4", "train.steps=2"}), {.fresh = true}).mistake, "");
   EXPECT_EQ(checkpoint_steps(a), (std::vector<Index>{2}));
   EXPECT_EQ(losses(a).size(), 2u);
