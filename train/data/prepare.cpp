@@ -16,7 +16,7 @@ SplitConfig split_config(const DataConfig& config) {
   out.validation = config.split.validation;
   out.test = config.split.test;
   out.base = config.split.base;
-  out.similarity = config.split.similarity;
+  out.similarity = config.split.similarity > 0 ? config.split.similarity : 2;  // above 1 nothing is a near-duplicate
   return out;
 }
 
