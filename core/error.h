@@ -1,8 +1,9 @@
 // Errors: one line that says what, where and what to do.
 #pragma once
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <stdexcept>
+#include <utility>
 
 namespace unfurl {
 

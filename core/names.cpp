@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <vector>
 
 namespace unfurl {
 namespace {
@@ -28,6 +27,22 @@ std::size_t distance(std::string_view a, std::string_view b) {
   return last[b.size()];
 }
 
+std::vector<std::string_view> words(std::string_view name) {
+  std::vector<std::string_view> out;
+  while (!name.empty()) {
+    const std::size_t end = std::min(name.find('_'), name.size());
+    if (end > 2) out.push_back(name.substr(0, end));
+    name.remove_prefix(std::min(end + 1, name.size()));
+  }
+  return out;
+}
+
+bool shares_a_word(std::string_view a, std::string_view b) {
+  const auto of_b = words(b);
+  return std::ranges::any_of(words(a),
+                             [&](std::string_view word) { return std::ranges::find(of_b, word) != of_b.end(); });
+}
+
 }  // namespace
 
 std::string nearest_name(std::string_view name, std::span<const std::string_view> candidates) {
@@ -37,7 +52,7 @@ std::string nearest_name(std::string_view name, std::span<const std::string_view
   for (const std::string_view candidate : candidates) {
     const std::size_t changes = distance(name, candidate);
     const std::size_t close = std::max<std::size_t>(1, std::max(name.size(), candidate.size()) / 3);
-    if (changes <= close && (best.empty() || changes < fewest)) {
+    if ((changes <= close || shares_a_word(name, candidate)) && (best.empty() || changes < fewest)) {
       best = candidate;
       fewest = changes;
     }
@@ -48,6 +63,10 @@ std::string nearest_name(std::string_view name, std::span<const std::string_view
 std::string did_you_mean(std::string_view name, std::span<const std::string_view> candidates) {
   const std::string nearest = nearest_name(name, candidates);
   return nearest.empty() ? nearest : fmt::format("; did you mean \"{}\"?", nearest);
+}
+
+std::string did_you_mean(std::string_view name, const std::vector<std::string>& candidates) {
+  return did_you_mean(name, std::vector<std::string_view>(candidates.begin(), candidates.end()));
 }
 
 }  // namespace unfurl

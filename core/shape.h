@@ -1,6 +1,6 @@
 // Element types, devices and shapes.
 #pragma once
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <array>
 #include <initializer_list>
@@ -103,9 +103,8 @@ class Shape {
 
 }  // namespace unfurl
 
+/// Prints as Shape::text().
 template <>
 struct fmt::formatter<unfurl::Shape> : fmt::formatter<std::string> {
-  auto format(const unfurl::Shape& shape, fmt::format_context& context) const {
-    return fmt::formatter<std::string>::format(shape.text(), context);
-  }
+  fmt::format_context::iterator format(const unfurl::Shape& shape, fmt::format_context& context) const;
 };

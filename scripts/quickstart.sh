@@ -6,8 +6,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/setup.sh
-launcher=()
-if command -v ccache >/dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
-cmake --preset cpu "${launcher[@]}"
+cmake --preset cpu
 cmake --build --preset cpu --target unfurl  # the tests and the benchmarks can wait
 exec build/cpu/unfurl run recipes/quickstart.yaml "$@"

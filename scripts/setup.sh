@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what unfurl is built from: Debian packages and nothing else. Safe to run again: what is there is left alone.
-# usage: scripts/setup.sh        (as root, or as a user who may use sudo)
+# usage: scripts/setup.sh [further packages]        (as root, or as a user who may use sudo)
 set -euo pipefail
 
 packages=(
@@ -8,6 +8,7 @@ packages=(
   libblis-serial-dev libhwy-dev libsentencepiece-dev
   libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev libspdlog-dev libxxhash-dev liblzma-dev
   libgtest-dev libbenchmark-dev
+  "$@"
 )
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

@@ -5,8 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/setup.sh
-launcher=()
-if command -v ccache >/dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache); fi
-cmake --preset cpu "${launcher[@]}"
+cmake --preset cpu
 cmake --build --preset cpu
 ctest --preset cpu --parallel "$(nproc)" "$@"

@@ -1,6 +1,6 @@
 // Messages to the person who runs the program, on standard error.
 #pragma once
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <string>
 #include <string_view>

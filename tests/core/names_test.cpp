@@ -14,6 +14,7 @@ TEST(NearestName, FindsAMistypedName) {
   EXPECT_EQ(nearest_name("dorpout", kNames), "dropout");
   EXPECT_EQ(nearest_name("SEED", kNames), "seed");
   EXPECT_EQ(nearest_name("FVL", kNames), "FLV") << "a swap of neighbours is one change";
+  EXPECT_EQ(nearest_name("rate", kNames), "learning_rate") << "a word of it";
 }
 
 TEST(NearestName, SuggestsNothingFarFetched) {
@@ -23,6 +24,7 @@ TEST(NearestName, SuggestsNothingFarFetched) {
   EXPECT_EQ(nearest_name(std::string(100000, 'x'), kNames), "");
   EXPECT_EQ(did_you_mean("banana", kNames), "");
   EXPECT_EQ(did_you_mean("sead", kNames), "; did you mean \"seed\"?");
+  EXPECT_EQ(did_you_mean("sead", std::vector<std::string>{"weight", "seed"}), "; did you mean \"seed\"?");
 }
 
 }  // namespace

@@ -49,7 +49,7 @@ TEST(Tensor, Bfloat16RoundsToNearestEven) {
   EXPECT_EQ(to_bf16(1.0f).bits, 0x3f80);
   EXPECT_EQ(to_float(to_bf16(1.00390625f)), 1.0f);       // half-way, to even
   EXPECT_EQ(to_float(to_bf16(1.01171875f)), 1.015625f);  // half-way, to even
-  EXPECT_EQ(to_float(to_bf16(1.00391f)), 1.0078125f);  // just above half-way
+  EXPECT_EQ(to_float(to_bf16(1.00391f)), 1.0078125f);    // just above half-way
   EXPECT_TRUE(std::isnan(to_float(to_bf16(std::nanf("")))));
   EXPECT_TRUE(std::isinf(to_float(to_bf16(3.4e38f))));
 }

@@ -1,5 +1,6 @@
 #include "train/cli/cli.h"
 
+#include <fmt/format.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -10,10 +11,10 @@
 #include <functional>
 
 #include "core/error.h"
+#include "core/names.h"
 #include "train/commands.h"
 #include "train/corpus/commands.h"
 #include "train/log.h"
-#include "train/nearest.h"
 #include "train/recipe/pipeline.h"
 
 namespace unfurl::train {

@@ -151,7 +151,7 @@ void run_eval_stage(const Stage& stage) {
       fmt::format("{} training prompts, {} held-out prompts, a pair each: the query is the prompt's content "
                   "(type concrete where the pairs have types).",
                   plain.training_prompts, plain.prompts));
-  text += "\n" + text_table(baselines);
+  text += '\n' + text_table(baselines);
   for (const RunEvaluation& run : runs) {
     const auto types = type_table(run);
     report.add_table(run.name + " by type of query", types.front(), {types.begin() + 1, types.end()});

@@ -288,10 +288,4 @@ std::string content_id(std::string_view content) {
   return fmt::format("{:016x}", hash_bytes(key));
 }
 
-std::string source_key(const Pair& pair) {
-  if (!pair.id.empty()) return pair.id;
-  const auto segments = split_segments(pair.prompt);
-  return content_id(segments.empty() ? std::string_view(pair.prompt) : segments[0]);
-}
-
 }  // namespace unfurl::train

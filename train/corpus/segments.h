@@ -8,8 +8,6 @@
 #include <unordered_map>
 #include <vector>
 
-#include "train/corpus/pair.h"
-
 namespace unfurl::train {
 
 /// The trimmed, non-empty segments between commas; a comma between digits ("1,000") does not split.
@@ -59,9 +57,5 @@ std::string_view place_phrase(std::string_view segment);
 
 /// 16 hex digits: hash of the text's words in lower case without punctuation and stop words.
 std::string content_id(std::string_view content);
-
-/// Which side of a split a pair falls on depends on this alone: its id, else the content_id of its prompt's first
-/// segment.
-std::string source_key(const Pair& pair);
 
 }  // namespace unfurl::train

@@ -1,10 +1,12 @@
 #include "train/recipe/pipeline.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "core/error.h"
 #include "core/files.h"
-#include "train/nearest.h"
+#include "core/names.h"
 
 namespace unfurl::train {
 namespace {

@@ -1,5 +1,7 @@
 #include "train/recipe/recipe.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -7,8 +9,8 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/names.h"
 #include "train/corpus/prefix.h"
-#include "train/nearest.h"
 
 namespace unfurl::train {
 namespace {

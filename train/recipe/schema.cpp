@@ -1,10 +1,13 @@
 #include "train/recipe/schema.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 
 #include "core/error.h"
-#include "train/nearest.h"
+#include "core/names.h"
 
 namespace unfurl::train {
 namespace {
@@ -32,7 +35,7 @@ void read_number(const Node& node, const std::string& name, const std::string& t
   const char* const end = node.text.data() + node.text.size();
   const auto [stop, problem] = std::from_chars(node.text.data(), end, read);
   bool good = node.kind == Node::Kind::scalar && problem == std::errc() && stop == end;
-  if constexpr (std::floating_point<T>) good = good && read - read == 0;  // neither infinite nor NaN
+  if constexpr (std::floating_point<T>) good = good && std::isfinite(read);
   const auto number = static_cast<double>(read);
   good = good && number >= limits.least && number <= limits.most && !(limits.above_least && number == limits.least);
   if (!good) user_error("{}: {} must be {}, got {}", node.where, name, type, node.described());

@@ -81,8 +81,6 @@ TEST(Segments, ContentWordsAndIds) {
   EXPECT_NE(content_id("old tower"), content_id("tower old")) << "order counts";
   EXPECT_NE(content_id("of"), content_id("the"));
   EXPECT_EQ(content_id("old tower").size(), 16u);
-  EXPECT_EQ(source_key({"q", "an old tower, moody", "", "", "", {}, {}}), content_id("old tower"));
-  EXPECT_EQ(source_key({"q", "an old tower, moody", "", "t7", "", {}, {}}), "t7");
 }
 
 }  // namespace

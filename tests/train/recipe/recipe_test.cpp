@@ -5,7 +5,6 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "tests/support/temporary_folder.h"
-#include "train/nearest.h"
 
 namespace unfurl::tests {
 namespace {
@@ -243,17 +242,6 @@ TEST(Recipe, PrefixDropoutRate) {
   EXPECT_DOUBLE_EQ(prefix_dropout_rate(config, 0.5), 0.7);
   config.shape = RateShape::quadratic;
   EXPECT_DOUBLE_EQ(prefix_dropout_rate(config, 0.5), 0.55);
-}
-
-TEST(Nearest, FindsTypingMistakesAndSharedWords) {
-  const std::vector<std::string> names = {"width", "weight", "learning_rate", "layers"};
-  EXPECT_EQ(nearest("wieght", names), "weight");
-  EXPECT_EQ(nearest("witdh", names), "width");
-  EXPECT_EQ(nearest("rate", names), "learning_rate");
-  EXPECT_EQ(nearest("zzzz", names), "");
-  EXPECT_EQ(nearest("", names), "");
-  EXPECT_EQ(nearest(std::string(10'000, 'w'), names), "");
-  EXPECT_EQ(nearest("width", {}), "");
 }
 
 }  // namespace
