@@ -1,6 +1,7 @@
 #include "core/files.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -125,6 +126,25 @@ void make_folder(const std::filesystem::path& path) {
     throw Error(fmt::format("cannot write to the folder {}: {}", path.string(), reason()));
   }
 }
+
+void require_other_file(const std::filesystem::path& out, const std::filesystem::path& in) {
+  std::error_code missing;
+  if (std::filesystem::equivalent(out, in, missing)) {
+    throw UserError(fmt::format("{} is read and would be overwritten; name another output", in.string()));
+  }
+}
+
+FolderLock::FolderLock(const std::filesystem::path& folder, const char* name) {
+  make_folder(folder);
+  descriptor_ = ::open((folder / name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (descriptor_ < 0) throw Error(fmt::format("cannot write to the folder {}: {}", folder.string(), reason()));
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+    ::close(descriptor_);
+    throw UserError(fmt::format("another run is writing to {}; wait for it, or set another output", folder.string()));
+  }
+}
+
+FolderLock::~FolderLock() { ::close(descriptor_); }
 
 std::uint64_t hash_bytes(std::string_view bytes, std::uint64_t seed) {
   return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);

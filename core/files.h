@@ -63,6 +63,22 @@ class MappedFile {
 /// Makes the folder and its parents. Throws Error naming the path where that fails or it is not writable.
 void make_folder(const std::filesystem::path& path);
 
+/// Throws UserError where both paths are one file: what is read would be overwritten.
+void require_other_file(const std::filesystem::path& out, const std::filesystem::path& in);
+
+/// Holds a folder for one process: two that write their results there would overwrite each other's.
+class FolderLock {
+ public:
+  /// Makes the folder. Throws UserError where another lock of this name, in this process or another, holds it.
+  explicit FolderLock(const std::filesystem::path& folder, const char* name = ".lock");
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int descriptor_ = -1;
+};
+
 /// XXH3, 64 bits, of the bytes.
 std::uint64_t hash_bytes(std::string_view bytes, std::uint64_t seed = 0);
 

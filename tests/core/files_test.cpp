@@ -154,6 +154,25 @@ TEST(Files, FoldersAreMadeWithTheirParents) {
   EXPECT_TRUE(std::filesystem::is_directory(folder / "a" / "b" / "c"));
 }
 
+TEST(Files, AnOutputIsNotItsOwnInput) {
+  const TemporaryFolder folder;
+  write_file(folder / "a", "x");
+  std::filesystem::create_symlink("a", folder / "b");
+  require_other_file(folder / "c", folder / "a");
+  require_other_file(folder / "a", folder / "c");
+  EXPECT_TRUE(contains(thrown<UserError>([&] { require_other_file(folder / "a", folder / "a"); }), "overwritten"));
+  EXPECT_TRUE(contains(thrown<UserError>([&] { require_other_file(folder / "b", folder / "a"); }), "overwritten"));
+}
+
+TEST(Files, AFolderIsHeldOnce) {
+  const TemporaryFolder folder;
+  {
+    const FolderLock first(folder / "a");
+    EXPECT_TRUE(contains(thrown<UserError>([&] { const FolderLock second(folder / "a"); }), "another run"));
+  }
+  const FolderLock again(folder / "a");
+}
+
 TEST(Files, HashesAreThoseOfXxh3) {
   EXPECT_EQ(hash_bytes(""), 0x2D06800538D394C2u);
   EXPECT_NE(hash_bytes("a"), hash_bytes("b"));

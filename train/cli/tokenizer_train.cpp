@@ -11,6 +11,7 @@ namespace unfurl::train {
 
 int run_tokenizer_train(const TokenizerTrainOptions& options) {
   if (const auto folder = options.out.parent_path(); !folder.empty()) make_folder(folder);
+  for (const auto& input : options.inputs) require_other_file(options.out, input);
   std::vector<std::string> texts;
   for (const auto& input : options.inputs) {
     if (input.extension() == ".jsonl") {

@@ -39,7 +39,7 @@ PromptList read_prompts(const PairsOptions& options) {
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
     std::string_view line = trim(text.substr(at, end - at));
-    if (list.lines == 0 && line.starts_with("\xEF\xBB\xBF")) line = trim(line.substr(3));  // byte order mark
+    if (list.lines == 0 && line.starts_with(kByteOrderMark)) line = trim(line.substr(kByteOrderMark.size()));
     at = end + 1;
     ++list.lines;
     if (line.empty()) {
@@ -76,6 +76,8 @@ void run_corpus_pairs(const PairsOptions& options) {
   if (options.variants < 1 || options.variants > 16) {
     user_error("--variants must be between 1 and 16, got {}", options.variants);
   }
+  require_other_file(options.out, options.prompts);
+  if (const auto folder = options.out.parent_path(); !folder.empty()) make_folder(folder);
   PairWriter out(options.out);  // first: an unwritable folder shows before the work
   const PromptList list = read_prompts(options);
   PromptStatistics statistics;

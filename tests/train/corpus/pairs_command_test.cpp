@@ -136,7 +136,11 @@ TEST(CorpusPairs, RefusesBadInput) {
   EXPECT_FALSE(std::filesystem::exists(folder / "pairs.jsonl")) << "nothing half-written";
   EXPECT_FALSE(std::filesystem::exists(folder / "pairs.jsonl.tmp"));
   write_file(folder / "list.txt", kPrompts);
-  EXPECT_THROW(run_corpus_pairs({.prompts = folder / "list.txt", .out = folder / "no" / "folder.jsonl"}), Error);
+  EXPECT_THROW(run_corpus_pairs({.prompts = folder / "list.txt", .out = folder / "list.txt" / "x.jsonl"}), Error);
+  EXPECT_THROW(run_corpus_pairs({.prompts = folder / "list.txt", .out = folder / "list.txt"}), UserError);
+  EXPECT_EQ(read_file(folder / "list.txt"), kPrompts);
+  run_corpus_pairs({.prompts = folder / "list.txt", .out = folder / "new" / "x.jsonl"});
+  EXPECT_TRUE(std::filesystem::exists(folder / "new" / "x.jsonl"));
   EXPECT_THROW(run_corpus_pairs({.prompts = folder / "none.txt", .out = folder / "x.jsonl"}), UserError);
 }
 
