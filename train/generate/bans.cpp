@@ -62,7 +62,7 @@ std::vector<std::string> Bans::read(const std::string& phrase_or_file) {
   }
   const std::string text = read_file(phrase_or_file);
   std::vector<std::string> phrases;
-  for (std::size_t at = 0; at < text.size();) {
+  for (std::size_t at = text.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0; at < text.size();) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
     const std::string_view phrase = trim(std::string_view(text).substr(at, end - at));
     if (!phrase.empty()) phrases.emplace_back(phrase);

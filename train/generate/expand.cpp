@@ -50,7 +50,7 @@ class Command {
     const std::string text = read_file(options_.file);
     if (trim(text).empty()) user_error("{} is empty: one query a line is expected", options_.file.string());
     Index line = 0;
-    for (std::size_t at = 0; at < text.size() && out_;) {
+    for (std::size_t at = text.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0; at < text.size() && out_;) {
       const std::size_t end = std::min(text.find('\n', at), text.size());
       std::string query = text.substr(at, end - at);
       if (query.ends_with('\r')) query.pop_back();

@@ -99,6 +99,7 @@ Json answer_request(std::string_view line, Expander* expander, const ExpandSetti
     const Json parsed = Json::parse(line);
     if (!parsed.is_object()) user_error("a request is a JSON object, not {}", parsed.kind());
     if (const Json* id = parsed.find("id")) reply["id"] = *id;
+    if (const Json* query = parsed.find("query"); query != nullptr && query->is_string()) reply["query"] = *query;
     Request request;
     request.settings = defaults;
     request.settings.seed = fixed_seed ? *fixed_seed : fresh_seed();
@@ -107,6 +108,10 @@ Json answer_request(std::string_view line, Expander* expander, const ExpandSetti
     const Json answered = to_json(request.query, request.settings.prefix, expansions);
     for (const auto& [name, value] : answered.as_object()) reply[name] = value;
   } catch (const std::exception& error) {
+    if (reply.find("query") != nullptr) {
+      const ExpandSettings none;
+      reply["expansions"] = to_json("", "", unexpanded(reply.at("query").as_string(), none, "")).at("expansions");
+    }
     reply["error"] = std::string(error.what());
   }
   return reply;

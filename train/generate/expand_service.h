@@ -3,7 +3,8 @@
 //   {"query": "a tower", "id"?: any, "n"?, "prefix"?, "seed"?, "temperature"?, "top_p"?, "top_k"?, "min_p"?,
 //    "max_tokens"?, "max_words"?, "keep"?: "verbatim" | "free", "ban"?: [phrase, ...], "expand"?: false}
 //   -> {"id", "query", "seed", "expansions": [{"text", "ended", ...}], "warning"?}
-//   -> {"id", "error"}          where the line is no such request; the service goes on
+//   -> {"id", "query", "expansions": [the query itself], "error"}   where the request has a mistake
+//   -> {"error"}                                                    where the line is no request; the service goes on
 //
 // What a request leaves out is as the command line says; its bans are added to the command line's. An unknown key is an
 // error. Empty lines are skipped. Each answer is flushed.

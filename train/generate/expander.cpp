@@ -42,7 +42,21 @@ struct Slot {
 KeepMode parse_keep(std::string_view name) {
   if (name == "verbatim") return KeepMode::verbatim;
   if (name == "free") return KeepMode::free;
-  user_error("--keep must be verbatim or free, not \"{}\"", name);
+  user_error("keep must be verbatim or free, not \"{}\"", name);
+}
+
+ExpandSettings expand_settings(const SampleConfig& config, std::int64_t seed) {
+  ExpandSettings settings;
+  settings.count = config.n;
+  settings.prefix = config.prefix;
+  settings.seed = static_cast<std::uint64_t>(seed);
+  settings.sampling = {.temperature = static_cast<float>(config.temperature),
+                       .top_k = config.top_k,
+                       .top_p = static_cast<float>(config.top_p),
+                       .min_p = static_cast<float>(config.min_p)};
+  settings.max_tokens = config.max_tokens;
+  settings.keep = config.keep;
+  return settings;
 }
 
 void check(const ExpandSettings& settings) {
@@ -50,13 +64,13 @@ void check(const ExpandSettings& settings) {
     if (!fine) user_error("{} must be {}, not {}", what, range, value);
   };
   const kernels::Sampling& sampling = settings.sampling;
-  ask(settings.count >= 1 && settings.count <= 256, "-n", "1 to 256", settings.count);
-  ask(sampling.temperature >= 0 && sampling.temperature <= 100, "--temperature", "0 to 100", sampling.temperature);
-  ask(sampling.top_p > 0 && sampling.top_p <= 1, "--top-p", "over 0 and at most 1", sampling.top_p);
-  ask(sampling.min_p >= 0 && sampling.min_p <= 1, "--min-p", "0 to 1", sampling.min_p);
-  ask(sampling.top_k >= 0, "--top-k", "0 (all) or more", sampling.top_k);
-  ask(settings.max_tokens >= 0, "--max-tokens", "0 (what the context has room for) or more", settings.max_tokens);
-  ask(settings.max_words >= 0, "--max-words", "0 (any number) or more", settings.max_words);
+  ask(settings.count >= 1 && settings.count <= 256, "n", "1 to 256", settings.count);
+  ask(sampling.temperature >= 0 && sampling.temperature <= 100, "temperature", "0 to 100", sampling.temperature);
+  ask(sampling.top_p > 0 && sampling.top_p <= 1, "top_p", "over 0 and at most 1", sampling.top_p);
+  ask(sampling.min_p >= 0 && sampling.min_p <= 1, "min_p", "0 to 1", sampling.min_p);
+  ask(sampling.top_k >= 0, "top_k", "0 (all) or more", sampling.top_k);
+  ask(settings.max_tokens >= 0, "max_tokens", "0 (what the context has room for) or more", settings.max_tokens);
+  ask(settings.max_words >= 0, "max_words", "0 (any number) or more", settings.max_words);
 }
 
 void Expander::check_prefix(std::string_view prefix) const {

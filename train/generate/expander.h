@@ -45,7 +45,10 @@ struct Expansions {
   std::vector<std::string> warnings;
 };
 
-/// Throws UserError for a setting out of range, "--top-p must be ...".
+/// What a recipe's `samples` say.
+ExpandSettings expand_settings(const SampleConfig& config, std::int64_t seed);
+
+/// Throws UserError for a setting out of range, "top_p must be ...".
 void check(const ExpandSettings& settings);
 
 class Expander {

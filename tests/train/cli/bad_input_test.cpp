@@ -239,7 +239,7 @@ TEST_F(BadInput, QueriesAndOptions) {
                                  {.input = "{\"query\": \"a fox\", \"n\": 0}\n{\"query\": \"a fox\", \"n\": 1}\n"});
   EXPECT_EQ(served.code, 0) << served.error;
   EXPECT_EQ(count(served.out, "\n"), 2u);
-  EXPECT_EQ(count(served.out, "\"expansions\""), 1u) << served.out;
+  EXPECT_EQ(count(served.out, "\"error\""), 1u) << served.out;
 }
 
 TEST_F(BadInput, UnwritableFolders) {

@@ -100,7 +100,7 @@ TEST_F(ExpandTest, NamesMistakes) {
   EXPECT_EQ((options.query = "", mistake()), "the query is empty");
   EXPECT_EQ((options.query = "\xC3", mistake()), "the query is not valid UTF-8");
   options.query = "a cat";
-  EXPECT_EQ((options.n = 0, mistake()), "-n must be 1 to 256, not 0");
+  EXPECT_EQ((options.n = 0, mistake()), "n must be 1 to 256, not 0");
   options.n = 4;
   EXPECT_NE((options.prefix = "XYZ", mistake()).find("no prefix \"XYZ\""), std::string::npos);
   options.prefix.clear();
@@ -161,7 +161,11 @@ TEST_F(ExpandTest, ServesRequestsAndOutlivesGarbage) {
   EXPECT_EQ(answers.back(), answers[0]);
   for (std::size_t i = 1; i <= 9; ++i) {
     EXPECT_NE(json[i].find("error"), nullptr) << answers[i];
-    EXPECT_EQ(json[i].find("expansions"), nullptr) << answers[i];
+    const Json* const query = json[i].find("query");  // where the request has one, it is its own answer
+    ASSERT_EQ(json[i].find("expansions") != nullptr, query != nullptr) << answers[i];
+    if (query != nullptr) {
+      EXPECT_EQ(json[i].at("expansions").as_array().at(0).at("text").as_string(), query->as_string());
+    }
   }
   EXPECT_EQ(json[3].at("id").as_string(), "x");
   EXPECT_NE(json[5].at("error").as_string().find("n: "), std::string::npos) << answers[5];
@@ -177,6 +181,29 @@ TEST_F(ExpandTest, ServesWithoutAModelOnRequest) {
   options.jsonl = true;
   EXPECT_EQ(Json::parse(run("{\"query\": \"a cat\"}\n")).at("expansions").as_array()[0].at("text").as_string(),
             "a cat");
+}
+
+TEST_F(ExpandTest, AnswersAMistakenRequestWithItsQuery) {
+  options.jsonl = true;
+  const std::vector<std::string> all = lines(run("{\"id\": 7, \"n\": 0, \"query\": \"a cat\"}\nnonsense\n"));
+  ASSERT_EQ(all.size(), 2u);
+  const Json first = Json::parse(all[0]), second = Json::parse(all[1]);
+  EXPECT_EQ(first.at("error").as_string(), "n must be 1 to 256, not 0");
+  EXPECT_EQ(first.at("id").as_integer(), 7);
+  EXPECT_EQ(first.at("query").as_string(), "a cat");
+  EXPECT_EQ(first.at("expansions").as_array().at(0).at("text").as_string(), "a cat");
+  EXPECT_NE(second.find("error"), nullptr);
+  EXPECT_EQ(second.find("expansions"), nullptr);
+}
+
+TEST_F(ExpandTest, AByteOrderMarkIsNoPartOfAQueryOrABan) {
+  const tests::TemporaryFolder folder;
+  write_file(folder / "queries.txt",
+             "\xEF\xBB\xBF"
+             "a cat\n");
+  options.file = folder / "queries.txt";
+  EXPECT_TRUE(run().starts_with("a cat"));
+  EXPECT_EQ(Bans::read((folder / "queries.txt").string()), (std::vector<std::string>{"a cat"}));
 }
 
 TEST_F(ExpandTest, ConversesAndGoesFurther) {
@@ -198,7 +225,7 @@ TEST_F(ExpandTest, ConversesAndGoesFurther) {
   EXPECT_EQ(all[16], "(seed 6)");
   EXPECT_NE(all[14], all[11]);
   EXPECT_NE(all[17].find(":nope"), std::string::npos);
-  EXPECT_NE(all[18].find("-n must be"), std::string::npos);
+  EXPECT_NE(all[18].find("n must be"), std::string::npos);
   EXPECT_NE(all[19].find("no prefix"), std::string::npos);
   EXPECT_EQ(all.back(), ":help, :q");
 }

@@ -354,12 +354,12 @@ TEST_F(ExpanderTest, NamesMistakes) {
     }
     return std::string("no error");
   };
-  EXPECT_EQ(mistake([](auto& s) { s.count = 0; }), "-n must be 1 to 256, not 0");
+  EXPECT_EQ(mistake([](auto& s) { s.count = 0; }), "n must be 1 to 256, not 0");
   EXPECT_EQ(mistake([](auto& s) { s.prefix = "FLVV"; }),
             "there is no prefix \"FLVV\"; there are FLV, MSTP; did you mean \"FLV\"?");
-  EXPECT_NE(mistake([](auto& s) { s.sampling.top_p = 0; }).find("--top-p"), std::string::npos);
-  EXPECT_NE(mistake([](auto& s) { s.sampling.temperature = std::nanf(""); }).find("--temperature"), std::string::npos);
-  EXPECT_NE(mistake([](auto& s) { s.max_words = -1; }).find("--max-words"), std::string::npos);
+  EXPECT_NE(mistake([](auto& s) { s.sampling.top_p = 0; }).find("top_p"), std::string::npos);
+  EXPECT_NE(mistake([](auto& s) { s.sampling.temperature = std::nanf(""); }).find("temperature"), std::string::npos);
+  EXPECT_NE(mistake([](auto& s) { s.max_words = -1; }).find("max_words"), std::string::npos);
   const auto nothing = [](auto&) {};
   EXPECT_EQ(mistake(nothing, ""), "the query is empty");
   EXPECT_EQ(mistake(nothing, " \n\t"), "the query is empty");
