@@ -1,5 +1,6 @@
 #include "train/recipe/document.h"
 
+#include <yaml-cpp/depthguard.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -170,7 +171,12 @@ std::string Node::described() const {
 
 Node parse_yaml(std::string_view text, const std::string& name) {
   try {
-    return Converter(name).convert(YAML::Load(std::string(text)));
+    const std::vector<YAML::Node> documents = YAML::LoadAll(std::string(text));
+    if (documents.size() > 1)
+      user_error("{}: more than one YAML document; a recipe is one, without \"---\" inside", name);
+    return documents.empty() ? Node() : Converter(name).convert(documents.front());
+  } catch (const YAML::DeepRecursion& e) {
+    user_error("{}:{}: nested too deep", name, e.mark.line + 1);
   } catch (const YAML::Exception& e) {
     if (e.mark.is_null()) user_error("{}: {}", name, e.msg);
     user_error("{}:{}: {}", name, e.mark.line + 1, e.msg);

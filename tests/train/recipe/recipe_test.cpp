@@ -97,6 +97,9 @@ TEST(Recipe, MistakesNameTheLineAndTheKey) {
   EXPECT_EQ(message_of_text("data: {sources: a.jsonl}"), "r.yaml:1: data.sources must be a list, got \"a.jsonl\"");
   EXPECT_EQ(message_of_text("- 1"), "r.yaml:1: the recipe must be a map of keys, got a list");
   EXPECT_EQ(message_of_text("seed: 1\nseed: 2"), "r.yaml:2: \"seed\" is given twice");
+  EXPECT_TRUE(message_of_text("seed: 1\n---\nseed: 2").starts_with("r.yaml: more than one YAML document"));
+  const std::string deep(3000, '[');
+  EXPECT_EQ(message_of_text("model: " + deep), "r.yaml:1: nested too deep");
   EXPECT_EQ(message_of_text("<<: {seed: 2}"), "r.yaml:1: unknown key \"<<\" in the recipe");
   EXPECT_TRUE(message_of_text("a: [1\nb: 2").starts_with("r.yaml:2: ")) << message_of_text("a: [1\nb: 2");
 }
