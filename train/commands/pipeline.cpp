@@ -83,16 +83,7 @@ std::vector<std::vector<std::string>> expansion_lines(const Stage& stage, std::s
     const TokenizerCodec codec(run.tokenizer);
     Expander expander(session, codec);
     const SampleConfig& config = stage.recipe.samples;
-    ExpandSettings settings;
-    settings.count = config.n;
-    settings.prefix = config.prefix;
-    settings.seed = static_cast<std::uint64_t>(stage.recipe.seed);
-    settings.sampling = {.temperature = static_cast<float>(config.temperature),
-                         .top_k = config.top_k,
-                         .top_p = static_cast<float>(config.top_p),
-                         .min_p = static_cast<float>(config.min_p)};
-    settings.max_tokens = config.max_tokens;
-    settings.keep = config.keep;
+    const ExpandSettings settings = expand_settings(config, stage.recipe.seed);
     text += fmt::format("\n{}\n", run.recipe.name);
     for (const std::string& query : config.queries) {
       text += fmt::format("  {}\n", query);
@@ -216,7 +207,7 @@ int run_pipeline(const RunOptions& options) {
                                    [&](const Stage& stage) { return stage.name == name; });
     if (!known) user_error("{} has no stage \"{}\"", options.recipe.string(), name);
   }
-  make_folder(pipeline.output);
+  const FolderLock lock(pipeline.output, ".pipeline.lock");  // a stage may hold the same folder
   write_file(fs::path(pipeline.output) / "pipeline.yaml", pipeline.resolved);
   for (const Stage& stage : pipeline.stages) {
     const bool wanted =

@@ -116,7 +116,13 @@ PreparedData prepare_data(const DataConfig& config, const Tokenizer& tokenizer, 
   PreparedData out;
   out.fingerprint = fingerprint_of(config, tokenizer);
   const std::filesystem::path shards = folder / fmt::format("shards-{:016x}", out.fingerprint);
-  if (!std::filesystem::exists(shards / "complete")) {
+  bool there = std::filesystem::exists(shards / "complete");
+  for (std::size_t side = 0; side < 4; ++side) {
+    for (std::size_t source = 0; source < config.sources.size(); ++source) {
+      there = there && std::filesystem::exists(shard_path(shards, side, source));
+    }
+  }
+  if (!there) {
     try {
       write_shards(config, tokenizer, shards);
     } catch (...) {

@@ -1,10 +1,7 @@
 #include "train/trainer/trainer.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -33,29 +30,11 @@ namespace fs = std::filesystem;
 
 constexpr Index kProfiledSteps = 10;
 
-/// Two runs in one folder would overwrite each other's checkpoints.
-class FolderLock {
- public:
-  explicit FolderLock(const fs::path& folder) {
-    descriptor_ = ::open((folder / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (descriptor_ < 0) fail("cannot write to the folder {}", folder.string());
-    if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
-      ::close(descriptor_);
-      user_error("another run is writing to {}; wait for it, or set another output", folder.string());
-    }
-  }
-  ~FolderLock() { ::close(descriptor_); }
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
-
- private:
-  int descriptor_ = -1;
-};
-
 /// What a run's numbers depend on: the recipe without what it may change between sessions.
 std::string identity(Recipe recipe) {
   recipe.name = recipe.output = "";
-  recipe.tokenizer = {};  // the data's fingerprint stands for the tokenizer
+  // The data's fingerprint stands for a tokenizer that was there before; the run's own follows from these keys.
+  if (!recipe.tokenizer.path.empty() || !recipe.start.empty()) recipe.tokenizer = {};
   recipe.data.sources.clear();
   recipe.samples = {};
   recipe.eval = {};
@@ -67,6 +46,18 @@ std::string identity(Recipe recipe) {
   recipe.train.keep = standard.keep;
   recipe.train.recompute = standard.recompute;  // gives the same bits
   return dump_recipe(recipe);
+}
+
+/// "model.width was 64, is 32": the first key in which two recipes differ.
+std::string first_difference(const Node& was, const Node& is, const std::string& key = "") {
+  for (const Node& member : was.items) {
+    const Node* const other = is.find(member.key);
+    if (other == nullptr || to_yaml(member) == to_yaml(*other)) continue;
+    const std::string name = key + member.key;
+    if (member.kind == Node::Kind::map) return first_difference(member, *other, name + ".");
+    return fmt::format("{} was {}, is {}", name, member.described(), other->described());
+  }
+  return "the recipe";
 }
 
 /// Bytes, the greatest this process has held.
@@ -86,21 +77,6 @@ fs::path tokenizer_path(const Recipe& recipe, bool fresh) {
   return own;
 }
 
-ExpandSettings sample_settings(const Recipe& recipe) {
-  const SampleConfig& config = recipe.samples;
-  ExpandSettings settings;
-  settings.count = config.n;
-  settings.prefix = config.prefix;
-  settings.seed = static_cast<std::uint64_t>(recipe.seed);
-  settings.sampling = {.temperature = static_cast<float>(config.temperature),
-                       .top_k = config.top_k,
-                       .top_p = static_cast<float>(config.top_p),
-                       .min_p = static_cast<float>(config.min_p)};
-  settings.max_tokens = config.max_tokens;
-  settings.keep = config.keep;
-  return settings;
-}
-
 class Run {
  public:
   Run(Recipe recipe, const TrainSettings& settings);
@@ -110,10 +86,12 @@ class Run {
   void open_data();
   void start_from(const fs::path& checkpoint);
   bool resume();
+  void read_state(const Json& state, const fs::path& checkpoint);
   void do_step();
   void do_validation();
   void write_samples();
-  bool write_checkpoint_now();
+  void write_checkpoint_now();
+  void try_checkpoint();
   void write_run_file(bool finished);
   void write_report();
   double seconds() const { return seconds_before_ + progress_->seconds(); }
@@ -141,7 +119,7 @@ class Run {
 };
 
 Run::Run(Recipe recipe, const TrainSettings& settings)
-    : recipe_(std::move(recipe)), settings_(settings), folder_(recipe_.output), lock_((make_folder(folder_), folder_)) {
+    : recipe_(std::move(recipe)), settings_(settings), folder_(recipe_.output), lock_(folder_) {
   Allocator::of(Device::cpu).reset_peak();  // what run.json tells is this run's, not that of a stage before
   open_data();
   step_ = std::make_unique<TrainStep>(recipe_, Device::cpu);
@@ -204,20 +182,21 @@ std::vector<NamedTensor> optimizer_tensors(const Optimizer& optimizer) {
   return out;
 }
 
-bool Run::resume() {
-  const auto checkpoint = newest_checkpoint(folder_);
-  if (!checkpoint) return false;
-  const Json state = verify_checkpoint(*checkpoint);
-  const std::string path = (*checkpoint / "state.json").string();
-  const Recipe theirs = parse_recipe(state.at("recipe").as_string(), path);
-  if (identity(theirs) != identity(recipe_) ||
-      state.at("data").as_string() != fmt::format("{:016x}", data_.fingerprint)) {
-    user_error("{} holds a run of another recipe or other data; set another output, or start over with --fresh",
-               folder_.string());
+void Run::read_state(const Json& state, const fs::path& checkpoint) {
+  const std::string path = (checkpoint / "state.json").string();
+  const std::string theirs = identity(parse_recipe(state.at("recipe").as_string(), path)), ours = identity(recipe_);
+  const bool same_data = state.at("data").as_string() == fmt::format("{:016x}", data_.fingerprint);
+  if (theirs != ours || !same_data) {
+    user_error("{} holds a run of another recipe or other data ({}); set another output, or start over with --fresh",
+               folder_.string(),
+               theirs == ours ? "the data" : first_difference(parse_yaml(theirs, path), parse_yaml(ours, "")));
   }
-  read_tensors(*checkpoint / "model.safetensors", named_tensors(step_->decoder().parameters()));
-  read_tensors(*checkpoint / "optimizer-0-of-1.safetensors", optimizer_tensors(step_->optimizer()));
   done_ = saved_ = state.at("step").as_integer();
+  const Index updates = state.at("updates").as_integer();
+  if (checkpoint_path(folder_, done_) != checkpoint || updates < 0 || updates > done_) {
+    user_error("{} is damaged: step {} and {} updates do not belong there", path, done_, updates);
+  }
+  step_->optimizer().set_steps(updates);
   tokens_ = state.at("tokens").as_integer();
   seconds_before_ = state.at("seconds").as_number();
   loader_->seek({state.at("loader").at("epoch").as_integer(), state.at("loader").at("bin").as_integer()});
@@ -225,7 +204,24 @@ bool Run::resume() {
   if (best_step_ > 0) best_loss_ = state.at("best_loss").as_number();
   without_gain_ = state.at("validations_without_gain").as_integer();
   bad_steps_ = state.at("non_finite_steps").as_integer();
-  step_->optimizer().set_steps(state.at("updates").as_integer());
+}
+
+bool Run::resume() {
+  const auto checkpoint = newest_checkpoint(folder_);
+  if (!checkpoint) {
+    if (checkpoint_steps(folder_).empty()) return false;
+    user_error("no checkpoint in {} is whole; start over with --fresh, or set another output", folder_.string());
+  }
+  const Json state = verify_checkpoint(*checkpoint);
+  try {
+    read_state(state, *checkpoint);
+  } catch (const UserError&) {
+    throw;
+  } catch (const Error& error) {
+    user_error("{} is damaged: {}", (*checkpoint / "state.json").string(), error.what());
+  }
+  read_tensors(*checkpoint / "model.safetensors", named_tensors(step_->decoder().parameters()));
+  read_tensors(*checkpoint / "optimizer-0-of-1.safetensors", optimizer_tensors(step_->optimizer()));
   info("goes on from {}", checkpoint->string());
   return true;
 }
@@ -287,7 +283,7 @@ void Run::write_samples() {
   DecoderSession session(step_->decoder());
   const TokenizerCodec codec(tokenizer_);
   Expander expander(session, codec);
-  const ExpandSettings settings = sample_settings(recipe_);
+  const ExpandSettings settings = expand_settings(recipe_.samples, recipe_.seed);
   for (const std::string& query : recipe_.samples.queries) {
     const Expansions found = expand_or_return(expander, query, settings);
     SampleMetrics sample{done_, query, recipe_.samples.prefix, {}};
@@ -296,9 +292,8 @@ void Run::write_samples() {
   }
 }
 
-/// False where the disk did not take it: the run goes on without.
-bool Run::write_checkpoint_now() {
-  progress_->pause();
+/// Throws Error where the disk does not take it.
+void Run::write_checkpoint_now() {
   CheckpointContent content;
   content.step = done_;
   content.model = named_tensors(step_->decoder().parameters());
@@ -318,19 +313,22 @@ bool Run::write_checkpoint_now() {
   state["validations_without_gain"] = without_gain_;
   state["non_finite_steps"] = bad_steps_;
   state["updates"] = step_->optimizer().steps();
-  bool written = true;
+  write_checkpoint(folder_, content);
+  saved_ = done_;
+  write_run_file(false);
+  prune_checkpoints(folder_, recipe_.train.keep, best_step_);
+}
+
+/// A disk that does not take a checkpoint does not end the run.
+void Run::try_checkpoint() {
+  progress_->pause();
   try {
-    write_checkpoint(folder_, content);
-    saved_ = done_;
-    write_run_file(false);
-    prune_checkpoints(folder_, recipe_.train.keep, best_step_);
+    write_checkpoint_now();
   } catch (const Error& error) {
     progress_->clear();
     warn("{}; training goes on", error.what());
-    written = false;
   }
   progress_->resume();
-  return written;
 }
 
 void Run::write_run_file(bool finished) {
@@ -383,16 +381,21 @@ TrainOutcome Run::train() {
     const bool validated = last || (config.validate_every > 0 && done_ % config.validate_every == 0);
     if (validated) do_validation();
     const bool due = config.checkpoint_every > 0 && done_ % config.checkpoint_every == 0;
-    if (due || (validated && best_step_ == done_)) write_checkpoint_now();
+    if (!last && (due || (validated && best_step_ == done_))) try_checkpoint();
   }
   write_trace();
   TrainOutcome outcome;
   const int signal = StopSignals::received();
   const bool finished = done_ >= config.steps || stopped_early();
-  if (saved_ != done_ && done_ > 0 && !write_checkpoint_now() && (finished || signal != 0)) {
-    fail("the last checkpoint could not be written; free space in {} and run again", folder_.string());
-  }
   progress_->clear();
+  if (saved_ != done_ && done_ > 0) {
+    try {
+      write_checkpoint_now();
+    } catch (const Error& error) {
+      fail("the last checkpoint could not be written: {}; free space in {} and run again", error.what(),
+           folder_.string());
+    }
+  }
   write_run_file(finished);
   write_report();
   if (signal != 0 && !finished) {

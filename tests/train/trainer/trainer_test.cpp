@@ -129,6 +129,51 @@ TEST_F(TrainerTest, ADamagedNewestCheckpointIsPassedOver) {
   EXPECT_TRUE(weights(a, 12) == whole);
 }
 
+TEST_F(TrainerTest, WhereNoCheckpointIsWholeNothingIsOverwritten) {
+  ASSERT_TRUE(train(tiny_recipe(a)).outcome.finished);
+  for (const Index step : checkpoint_steps(a)) tests::spill(checkpoint_path(a, step) / "model.safetensors", "short");
+  EXPECT_TRUE(has(train(tiny_recipe(a)).mistake, "no checkpoint in " + a.string() + " is whole"));
+  EXPECT_EQ(weights(a, 12), "short");
+  EXPECT_TRUE(train(tiny_recipe(a), {.fresh = true}).outcome.finished);
+}
+
+TEST_F(TrainerTest, AStateThatDoesNotFitItsCheckpointIsNamed) {
+  ASSERT_TRUE(train(tiny_recipe(a)).outcome.finished);
+  const fs::path path = checkpoint_path(a, 12) / "state.json";
+  const Json good = Json::parse(read_file(path));
+  for (const auto& [key, value] :
+       {std::pair{"step", Json(-5)}, {"step", Json("x")}, {"updates", Json(-4)}, {"seconds", Json("x")}}) {
+    Json bad = good;
+    bad[key] = value;
+    tests::spill(path, bad.dump());
+    EXPECT_TRUE(has(train(tiny_recipe(a)).mistake, path.string() + " is damaged: ")) << key;
+  }
+}
+
+TEST_F(TrainerTest, ARunsOwnTokenizerFollowsItsKeys) {
+  const auto recipe = [&](const char* size) {
+    return tiny_recipe(a, {"tokenizer.path=", std::string("tokenizer.vocab_size=") + size, "train.steps=1"});
+  };
+  ASSERT_EQ(train(recipe("420")).mistake, "");
+  const Ran other = train(recipe("430"));
+  EXPECT_TRUE(has(other.mistake, "tokenizer.vocab_size was \"420\", is \"430\"")) << other.mistake;
+  EXPECT_EQ(train(recipe("430"), {.fresh = true}).mistake, "");
+  EXPECT_EQ(Tokenizer(a / "tokenizer.model").vocab_size(), 430);
+}
+
+TEST_F(TrainerTest, DamagedShardsCanBeDeleted) {
+  ASSERT_TRUE(train(tiny_recipe(a)).outcome.finished);
+  std::vector<fs::path> shards;
+  for (const auto& entry : fs::recursive_directory_iterator(folder.path())) {
+    if (entry.path().extension() == ".shard") shards.push_back(entry.path());
+  }
+  ASSERT_FALSE(shards.empty());
+  tests::spill(shards.front(), read_file(shards.front()).substr(0, 100));
+  EXPECT_TRUE(has(train(tiny_recipe(a)).mistake, "delete it to have it made again"));
+  fs::remove(shards.front());
+  EXPECT_EQ(train(tiny_recipe(a)).mistake, "");
+}
+
 TEST_F(TrainerTest, ThreadsAndRecomputationDoNotChangeBits) {
   ASSERT_TRUE(train(tiny_recipe(a)).outcome.finished);
   ASSERT_TRUE(train(tiny_recipe(b, {"train.recompute=true"})).outcome.finished);
