@@ -41,13 +41,29 @@ struct OpenRun {
   std::vector<Source> training, held_out;
 };
 
+/// A path of a run's recipe, as it is or, for a program that was started elsewhere, from a folder above the run.
+std::filesystem::path found_from(const std::filesystem::path& run, const std::filesystem::path& path) {
+  if (path.is_absolute() || std::filesystem::exists(path)) return path;
+  for (std::filesystem::path above = std::filesystem::absolute(run).lexically_normal(); above.has_relative_path();
+       above = above.parent_path()) {
+    if (std::filesystem::exists(above / path)) return above / path;
+  }
+  return path;
+}
+
 OpenRun open_run(const std::filesystem::path& path, const std::vector<std::string>& sets,
                  const std::filesystem::path& pairs) {
   OpenRun out{load_run(path), {}, {}, {}};
-  const std::filesystem::path folder = out.run.checkpoint.parent_path();
+  const std::filesystem::path folder = std::filesystem::absolute(out.run.checkpoint).lexically_normal().parent_path();
   Node node = parse_yaml(dump_recipe(out.run.recipe), (out.run.checkpoint / "state.json").string());
-  for (const std::string& set : sets) set_value(node, set);
+  for (const std::string& set : sets) {
+    if (!set.starts_with("eval.") && !set.starts_with("samples.") && !set.starts_with("data.")) {
+      user_error("--set {}: of a trained model only keys of eval, samples and data can be set", set);
+    }
+    set_value(node, set);
+  }
   out.recipe = bind_recipe(node, out.run.checkpoint.string());
+  for (SourceConfig& source : out.recipe.data.sources) source.path = found_from(folder, source.path).string();
   const DataConfig& data_config = out.recipe.data;
   PreparedData data;
   if (!data_config.sources.empty()) {
@@ -95,14 +111,8 @@ RunEvaluation evaluate_run(const std::filesystem::path& path, const std::vector<
     DecoderSession session(*run.decoder);
     const TokenizerCodec codec(run.tokenizer);
     Expander expander(session, codec);
-    ExpandSettings sampling;
-    sampling.count = recipe.samples.n;
-    sampling.seed = static_cast<std::uint64_t>(recipe.seed);
-    sampling.max_tokens = recipe.samples.max_tokens;
-    sampling.sampling = {.temperature = static_cast<float>(recipe.samples.temperature),
-                         .top_k = recipe.samples.top_k,
-                         .top_p = static_cast<float>(recipe.samples.top_p),
-                         .min_p = static_cast<float>(recipe.samples.min_p)};
+    ExpandSettings sampling = expand_settings(recipe.samples, recipe.seed);
+    sampling.prefix.clear();  // the samples' prefix is for show
     out.sampled = sample_queries(expander, sources, training, sampling, recipe.eval.queries);
   }
   return out;
