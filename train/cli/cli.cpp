@@ -425,8 +425,12 @@ int run_cli(int argc, const char* const* argv) {
     report_error("out of memory");
     code = 1;
   } catch (const std::exception& e) {
-    report_error("{}", e.what());
     code = 1;
+    if (std::ferror(stdout) == 0) {
+      report_error("{}", e.what());
+    } else if (reader_has_gone()) {  // `unfurl ... | head` has what it asked for
+      code = 0;
+    }
   }
   return with_flushed_output(code);
 }

@@ -22,7 +22,7 @@ p{margin:4px 0;color:var(--dim)}
 .figures b{display:block;font-size:20px;font-variant-numeric:tabular-nums}.figures span{color:var(--dim);font-size:13px}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:8px 24px}
 .table{overflow-x:auto}table{border-collapse:collapse;width:100%}th,td{padding:5px 10px;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}
-th{color:var(--dim);font-weight:600;font-size:13px}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+th{color:var(--dim);font-weight:600;font-size:13px}td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 svg{width:100%;height:auto;font:11px system-ui,sans-serif}svg text{fill:var(--dim)}.grid{stroke:var(--line)}
 .s{fill:none;stroke-width:1.6;stroke-linejoin:round}.faint{opacity:.3;stroke-width:1}
 .k0{stroke:var(--c0)}.k1{stroke:var(--c1)}.k2{stroke:var(--c2)}.k3{stroke:var(--c3)}
