@@ -230,6 +230,7 @@ TEST_F(BadInput, QueriesAndOptions) {
   expect_error(unfurl({"expand", run, " \t "}), 2, {"the query is empty"});
   expect_error(unfurl({"expand", run, "caf\xe9"}), 2, {"UTF-8"});
   expect_error(unfurl({"eval", run, "--set", "eval.sied=test"}), 2, {"\"sied\"", "did you mean \"side\"?"});
+  expect_error(unfurl({"eval", run, "--set", "model.width=32"}), 2, {"only keys of eval, samples and data"});
   expect_error(unfurl({"eval", run, "--pairs", at("none.jsonl")}), 2, {"none.jsonl"});
   expect_error(unfurl({"run", recipe()}), 2, {"lists no stages"});
   expect_error(unfurl({"run", recipe("stages: [{name: a, kind: synth}]\n"), "--only", "b"}), 2, {"no stage \"b\""});
