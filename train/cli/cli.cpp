@@ -314,7 +314,7 @@ void add_eval(CLI::App& parent, Action& action) {
 void add_inspect(CLI::App& parent, Action& action) {
   CLI::App& app = add_command(parent, "inspect", "Show what a run or checkpoint holds",
                               "  unfurl inspect runs/quickstart/base\n"
-                              "  unfurl inspect runs/quickstart/base/step-600/model.safetensors --tensors\n");
+                              "  unfurl inspect runs/quickstart/base/step-000600/model.safetensors --tensors\n");
   auto options = std::make_shared<InspectOptions>();
   app.add_option("path", options->path, "run, checkpoint or .safetensors file")->type_name("PATH")->required();
   app.add_flag("--tensors", options->tensors, "every tensor with its size and statistics");

@@ -9,6 +9,7 @@
 #include "train/corpus/baselines.h"
 #include "train/data/prepare.h"
 #include "train/generate/tokenizer_codec.h"
+#include "train/log.h"
 #include "train/model/session.h"
 #include "train/report/progress.h"
 #include "train/trainer/load_run.h"
@@ -66,7 +67,11 @@ OpenRun open_run(const std::filesystem::path& path, const std::vector<std::strin
   for (SourceConfig& source : out.recipe.data.sources) source.path = found_from(folder, source.path).string();
   const DataConfig& data_config = out.recipe.data;
   PreparedData data;
-  if (!data_config.sources.empty()) {
+  const bool have_data = std::all_of(data_config.sources.begin(), data_config.sources.end(),
+                                     [](const SourceConfig& source) { return std::filesystem::exists(source.path); });
+  if (!have_data && !pairs.empty()) {
+    warn("the run's own data are not here: what of {} training has seen is not known", pairs.string());
+  } else if (!data_config.sources.empty()) {
     data = prepare_data(data_config, *out.run.tokenizer, folder.parent_path());
     out.training = data.training(data_config.part);
   }
@@ -152,6 +157,7 @@ Json to_json(const RunEvaluation& evaluation) {
   out["name"] = evaluation.name;
   out["checkpoint"] = evaluation.checkpoint.string();
   out["all"] = to_json(found.all);
+  out["all"]["without_type"] = "copy";
   out["unseen"] = to_json(found.unseen);
   for (const EvalGroup& group : found.types) out["types"][group.name] = to_json(group.totals);
   if (found.has_unconditional) out["unconditional"] = to_json(found.unconditional);
