@@ -6,6 +6,11 @@
 
 #include "core/parameters.h"
 
+#ifdef __SANITIZE_ADDRESS__
+/// Under AddressSanitizer too, memory that the system does not have is an allocation that fails, not the end.
+extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
+#endif
+
 namespace unfurl {
 namespace {
 
