@@ -34,6 +34,8 @@ Tensor head_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tens
                           Index chunk_rows, Tensor* row_losses) {
   check_shapes(hidden, weight, targets, weights, chunk_rows);
   const Index rows = hidden.size(0), width = hidden.cols(), vocab = weight.size(0);
+  // Chunks of nearly equal size: a last one of few rows would be slow.
+  const Index chunks = std::max<Index>(1, (rows + chunk_rows - 1) / chunk_rows), step = (rows + chunks - 1) / chunks;
   const DType sums = accumulator(hidden.dtype());
   const Tensor loss = Tensor::empty({}, sums, hidden.device());
   const Tensor losses = Tensor::empty({rows}, sums, hidden.device());
@@ -57,8 +59,8 @@ Tensor head_cross_entropy(const Tensor& hidden, const Tensor& weight, const Tens
       matrix.data += row * matrix.stride;
       return matrix;
     };
-    for (Index first = 0; first < rows; first += chunk_rows) {
-      const Index count = std::min(chunk_rows, rows - first);
+    for (Index first = 0; first < rows; first += step) {
+      const Index count = std::min(step, rows - first);
       {
         const TraceScope trace("head: logits");
         kernels::matmul<Queue, T>(queue, logits.matrix<T>(), from(h, first), false, w, true, count, vocab, width,

@@ -1,5 +1,5 @@
 // matmul against a plain sum in double: every transposition, odd shapes, views wider than the matrix, with and without
-// accumulation; both paths (few rows, tiles); the same bits with any number of threads.
+// accumulation; every path (few rows, slivers, packed); the same bits with any number of threads.
 #include "kernels/matmul.h"
 
 #include <gtest/gtest.h>
@@ -109,6 +109,16 @@ TEST(Matmul, ManyTiles) {
   check_shapes<double>({{193, 210, 31}});
 }
 
+TEST(Matmul, MoreThanIsPackedAtOnce) {
+  ThreadPool pool(3, false);
+  for (const bool accumulate : {false, true}) {
+    check<float>(pool, {33, 8300, 40, false, true, accumulate, 1});
+    check<float>(pool, {8300, 33, 40, true, false, accumulate, 0});
+    check<float>(pool, {35, 34, 30001, false, false, accumulate, 3});
+    check<double>(pool, {34, 33, 30001, true, true, accumulate, 0});
+  }
+}
+
 TEST(Matmul, EmptySumsOverwriteOrKeep) {
   ThreadPool pool(2, false);
   for (const Index m : {1, 9}) {
@@ -129,7 +139,8 @@ TEST(Matmul, EmptySumsOverwriteOrKeep) {
 TEST(Matmul, SameBitsOnAnyNumberOfThreads) {
   const std::vector<Case> cases = {{1, 777, 129, false, true, false, 0},   {7, 513, 65, false, true, true, 1},
                                    {301, 260, 127, false, true, false, 0}, {129, 384, 63, false, false, true, 3},
-                                   {384, 129, 65, true, false, true, 0},   {65, 33, 300, true, true, false, 0}};
+                                   {384, 129, 65, true, false, true, 0},   {65, 33, 300, true, true, false, 0},
+                                   {64, 8300, 300, false, true, true, 0},  {40, 34, 30001, false, false, false, 0}};
   for (const Case& x : cases) {
     ThreadPool one(1, false);
     const auto expected = product<float>(one, x);

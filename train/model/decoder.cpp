@@ -249,7 +249,7 @@ Tensor Decoder::hidden(const ModelInputs& inputs, const DropoutPlace& dropout, b
 Tensor Decoder::loss(const ModelInputs& inputs, const DropoutPlace& dropout, bool recompute, Tensor* row_losses) const {
   const Tensor rows = gather_rows(hidden(inputs, dropout, recompute), inputs.target_rows);
   const MemoryName memory("head");
-  return head_cross_entropy(rows, head_, inputs.targets, inputs.weights, 256, row_losses);
+  return head_cross_entropy(rows, head_, inputs.targets, inputs.weights, 512, row_losses);
 }
 
 }  // namespace unfurl::train
