@@ -22,7 +22,8 @@ cmake --build --preset cpu --target train_benchmark
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-ours() { build/cpu/train_benchmark "$@" "$recipe"; }
+cp build/cpu/train_benchmark "$folder"  # a build in the meantime must not show
+ours() { "$folder/train_benchmark" "$@" "$recipe"; }
 # peer ENVIRONMENT MODE COUNT OPTIONS...
 peer() { env $1 /usr/bin/python3 benchmarks/peers/torch_cpu.py "$2" "$folder" "${@:3}"; }
 
