@@ -103,7 +103,7 @@ compare() {
     rate=0
     for _ in 1 2; do
       result=$(run_form "$form" "$mode" "$count")
-      rate=$(awk -v a="$rate" -v b="${result% *}" 'BEGIN {print a > b ? a : b}')
+      rate=$(awk -v a="$rate" -v b="${result% *}" 'BEGIN {print (a > b ? a : b)}')
     done
     printf '%8.1f tokens/s  %s\n' "$rate" "$(field "$form" 1)"
     if awk -v a="$rate" -v b="$best_rate" 'BEGIN {exit !(a > b)}'; then best=$form best_rate=$rate; fi
