@@ -4,7 +4,8 @@
 //   train_benchmark losses STEPS [RECIPE]          the loss of each step, one a line
 //   train_benchmark speed STEPS [RECIPE]           tokens/s over STEPS steps after two more to warm up, and tokens per
 //                                                second of processor time
-//   train_benchmark decode STEPS [RECIPE]          the same of greedy decoding, batch 1, after a prefix of 24 tokens
+//   train_benchmark decode STEPS [RECIPE]          the same of greedy decoding, batch 1, after a prefix of 24 tokens,
+//   train_benchmark decode-f32 STEPS [RECIPE]      with weights of 8 bits, as `unfurl expand` has them, or of 32
 //   train_benchmark profile STEPS [RECIPE]         where their time goes, by operation, and the share of matrix
 //   products
 //
@@ -171,8 +172,8 @@ void print_rates(Index tokens, const Body& body) {
              count * CLOCKS_PER_SEC / static_cast<double>(std::clock() - used));
 }
 
-void decode(Work& work, Index steps) {
-  DecoderSession session(work.decoder());
+void decode(Work& work, Index steps, DecodePrecision precision) {
+  DecoderSession session(work.decoder(), precision);
   const std::vector<std::int32_t> prefix = work.first_tokens(kPrefix);
   session.prefill(prefix, kPrefix);
   const auto greedy = [&] {
@@ -245,7 +246,9 @@ void profile(Work& work, Index steps) {
 
 int run(const std::vector<std::string>& arguments) {
   if (arguments.size() < 2 || arguments.size() > 3) {
-    fmt::print(stderr, "usage: train_benchmark (export FOLDER | losses N | speed N | decode N | profile N) [RECIPE]\n");
+    fmt::print(
+        stderr,
+        "usage: train_benchmark (export FOLDER | losses N | speed N | decode N | decode-f32 N | profile N) [RECIPE]\n");
     return 2;
   }
   const std::string& mode = arguments[0];
@@ -259,8 +262,8 @@ int run(const std::vector<std::string>& arguments) {
     for (Index i = 0; i < steps; ++i) fmt::print("{:.9g}\n", work.run());
     return 0;
   }
-  if (mode == "decode") {
-    decode(work, steps);
+  if (mode == "decode" || mode == "decode-f32") {
+    decode(work, steps, mode == "decode" ? DecodePrecision::int8 : DecodePrecision::f32);
     return 0;
   }
   for (Index i = 0; i < kWarmUp; ++i) work.run();

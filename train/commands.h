@@ -77,6 +77,7 @@ struct ExpandOptions {
   std::int64_t max_words = 0;     // 0: no limit
   std::vector<std::string> bans;  // phrases, or files of one a line
   KeepMode keep = KeepMode::verbatim;
+  DecodePrecision weights = DecodePrecision::int8;
 };
 int run_expand(const ExpandOptions& options);
 

@@ -291,6 +291,8 @@ void add_expand(CLI::App& parent, Action& action) {
       ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   add_choice(app, "--keep", options->keep, "verbatim: prompts open with the query; free: the model may rewrite it");
+  add_choice(app, "--weights", options->weights,
+             "int8: rounded to 8 bits, which draws up to three times as fast; f32: as trained");
   app.add_flag_callback(
       "--no-expand", [options] { options->expand = false; }, "give the query back as it is");
   add_threads(app);

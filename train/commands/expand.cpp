@@ -10,7 +10,8 @@
 namespace unfurl::train {
 
 int run_expand(const ExpandOptions& options) {
-  return run_expand(options, load_model, std::cin, std::cout, ::isatty(STDIN_FILENO) != 0);
+  const Loader loader = [&](const std::filesystem::path& path) { return load_model(path, options.weights); };
+  return run_expand(options, loader, std::cin, std::cout, ::isatty(STDIN_FILENO) != 0);
 }
 
 }  // namespace unfurl::train

@@ -5,10 +5,8 @@
 
 #include "core/autograd.h"
 #include "core/dispatch.h"
-#include "core/ops/linear.h"
 #include "kernels/attention.h"
 #include "kernels/embedding.h"
-#include "kernels/matmul.h"
 
 namespace unfurl::train {
 namespace {
@@ -30,8 +28,14 @@ Tensor integers(std::vector<std::int32_t> values) {
 
 }  // namespace
 
-DecoderSession::DecoderSession(const Decoder& decoder)
-    : decoder_(decoder), caches_(static_cast<std::size_t>(decoder.config().layers)) {}
+DecoderSession::DecoderSession(const Decoder& decoder, DecodePrecision precision)
+    : decoder_(decoder), head_(decoder.head(), precision), caches_(static_cast<std::size_t>(decoder.config().layers)) {
+  const auto weight = [&](const Tensor& of) { return of.defined() ? DecodeWeight(of, precision) : DecodeWeight(); };
+  for (Index layer = 0; layer < decoder.config().layers; ++layer) {
+    const BlockWeights& block = decoder.block(layer);
+    weights_.push_back({weight(block.input), weight(block.output), weight(block.ff_input), weight(block.ff_output)});
+  }
+}
 
 Tensor DecoderSession::run(std::span<const std::int32_t> tokens, const Attend& attend) const {
   const ModelConfig& config = decoder_.config();
@@ -41,19 +45,20 @@ Tensor DecoderSession::run(std::span<const std::int32_t> tokens, const Attend& a
                                                        decoder_.embedding().data<float>(), rows, config.width);
   Tensor branch;  // what the next norm adds to x
   for (std::size_t layer = 0; layer < caches_.size(); ++layer) {
-    const BlockWeights& weights = decoder_.block(static_cast<Index>(layer));
-    auto [sum, normed] = decoder_.norm(x, branch, weights.norm_gain, weights.norm_bias);
-    const Tensor projected = linear(normed, weights.input);
+    const BlockWeights& block = decoder_.block(static_cast<Index>(layer));
+    const Weights& weights = weights_[layer];
+    auto [sum, normed] = decoder_.norm(x, branch, block.norm_gain, block.norm_bias);
+    const Tensor projected = weights.input.product(normed);
     if (config.block == BlockKind::parallel) {
       const Tensor joint = Tensor::empty({rows, a + config.ff_width}, DType::f32);
       attend(layer, projected, joint.columns(0, a));
       decoder_.activation(projected.columns(a + 2 * kv, projected.cols()), joint.columns(a, joint.cols()));
-      branch = linear(joint, weights.output);
+      branch = weights.output.product(joint);
       x = sum;
     } else {
-      const Tensor y = linear(attend(layer, projected, {}), weights.output);
-      const auto [middle, ff_in] = decoder_.norm(sum, y, weights.ff_norm_gain, weights.ff_norm_bias);
-      branch = linear(decoder_.activation(linear(ff_in, weights.ff_input), {}), weights.ff_output);
+      const Tensor y = weights.output.product(attend(layer, projected, {}));
+      const auto [middle, ff_in] = decoder_.norm(sum, y, block.ff_norm_gain, block.ff_norm_bias);
+      branch = weights.ff_output.product(decoder_.activation(weights.ff_input.product(ff_in), {}));
       x = middle;
     }
   }
@@ -86,15 +91,7 @@ void DecoderSession::prefill(std::span<const std::int32_t> shared, Index prefix_
   shared_ = length;
   own_lengths_.clear();
   shared_logits_ = Tensor::empty({1, config.vocab_size}, DType::f32);
-  compute_logits(hidden.span_of((length - 1) * config.width, {1, config.width}), shared_logits_, 0);
-}
-
-void DecoderSession::compute_logits(const Tensor& hidden, const Tensor& logits, Index first_row) {
-  const ModelConfig& config = decoder_.config();
-  const TraceScope trace("head");
-  kernels::matmul<kernels::CpuQueue, float>(
-      cpu_queue(), {logits.data<float>() + first_row * config.vocab_size, config.vocab_size}, hidden.matrix<float>(),
-      false, decoder_.head().matrix<float>(), true, hidden.rows(), config.vocab_size, config.width, false);
+  head_.product_into(shared_logits_, 0, hidden.span_of((length - 1) * config.width, {1, config.width}));
 }
 
 void DecoderSession::fork(Index rows, Index capacity) {
@@ -163,7 +160,7 @@ void DecoderSession::step_rows(Index first, std::span<const std::int32_t> tokens
         cache.own_v.data<float>() + first * capacity_ * kv, lengths.data(), shape);
     return out;
   });
-  compute_logits(hidden, logits_, first);
+  head_.product_into(logits_, first, hidden);
 }
 
 kernels::Matrix<const float> DecoderSession::logits() const {

@@ -3,15 +3,17 @@
 #include <functional>
 
 #include "train/generate/language_model.h"
+#include "train/model/decode_weights.h"
 #include "train/model/decoder.h"
 
 namespace unfurl::train {
 
-/// Runs the decoder, which must outlive it, on f32 on the CPU. The weights are read anew in every call, so a session
-/// may be kept while the model trains on (prefill again after each change).
+/// Runs the decoder, which must outlive it, on f32 on the CPU. With f32 weights they are read anew in every call, so a
+/// session may be kept while the model trains on (prefill again after each change); int8 weights are those of the
+/// session's start.
 class DecoderSession : public LanguageModel {
  public:
-  explicit DecoderSession(const Decoder& decoder);
+  explicit DecoderSession(const Decoder& decoder, DecodePrecision precision = DecodePrecision::f32);
 
   Index vocab_size() const override { return decoder_.config().vocab_size; }
   Index context() const override { return decoder_.config().context; }
@@ -27,15 +29,19 @@ class DecoderSession : public LanguageModel {
     Tensor shared_k, shared_v;  // [shared, kv_width]
     Tensor own_k, own_v;        // [rows * capacity, kv_width]
   };
+  struct Weights {
+    DecodeWeight input, output, ff_input, ff_output;
+  };
   /// Attention of one layer: from the projection [q | k | v | ...] into `destination` (or a new tensor).
   using Attend = std::function<Tensor(std::size_t layer, const Tensor& projected, const Tensor& destination)>;
 
   /// The final norm's output for these tokens, [tokens, width].
   Tensor run(std::span<const std::int32_t> tokens, const Attend& attend) const;
   void step_rows(Index first, std::span<const std::int32_t> tokens);
-  void compute_logits(const Tensor& hidden, const Tensor& logits, Index first_row);
 
   const Decoder& decoder_;
+  std::vector<Weights> weights_;  // of each block
+  DecodeWeight head_;
   std::vector<Cache> caches_;
   std::vector<std::int32_t> own_lengths_;
   Index shared_ = 0, capacity_ = 0;

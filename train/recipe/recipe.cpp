@@ -65,6 +65,7 @@ std::vector<std::string> names(ScheduleKind) { return {"constant", "cosine", "li
 std::vector<std::string> names(PrefixPolicy) { return {"none", "always", "dropout"}; }
 std::vector<std::string> names(RateShape) { return {"linear", "cosine", "quadratic"}; }
 std::vector<std::string> names(KeepMode) { return {"verbatim", "free"}; }
+std::vector<std::string> names(DecodePrecision) { return {"int8", "f32"}; }
 std::vector<std::string> names(SplitSide) { return {"train", "validation", "test"}; }
 
 void describe(Schema& schema, ModelConfig& config) {

@@ -10,7 +10,8 @@ namespace {
 /// A session together with the model it runs on.
 class OwningSession : public DecoderSession {
  public:
-  explicit OwningSession(std::unique_ptr<Decoder> decoder) : DecoderSession(*decoder), decoder_(std::move(decoder)) {}
+  OwningSession(std::unique_ptr<Decoder> decoder, DecodePrecision precision)
+      : DecoderSession(*decoder, precision), decoder_(std::move(decoder)) {}
 
  private:
   std::unique_ptr<Decoder> decoder_;
@@ -36,9 +37,10 @@ LoadedRun load_run(const std::filesystem::path& path) {
   return run;
 }
 
-LoadedModel load_model(const std::filesystem::path& path) {
+LoadedModel load_model(const std::filesystem::path& path, DecodePrecision precision) {
   LoadedRun run = load_run(path);
-  return {std::make_unique<OwningSession>(std::move(run.decoder)), std::make_unique<TokenizerCodec>(run.tokenizer)};
+  return {std::make_unique<OwningSession>(std::move(run.decoder), precision),
+          std::make_unique<TokenizerCodec>(run.tokenizer)};
 }
 
 }  // namespace unfurl::train

@@ -21,6 +21,6 @@ struct LoadedRun {
 LoadedRun load_run(const std::filesystem::path& path);
 
 /// The same, ready to generate: what `expand` takes.
-LoadedModel load_model(const std::filesystem::path& path);
+LoadedModel load_model(const std::filesystem::path& path, DecodePrecision precision);
 
 }  // namespace unfurl::train

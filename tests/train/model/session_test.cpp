@@ -45,6 +45,8 @@ class SessionTest : public testing::TestWithParam<BlockKind> {
     decoder->initialise(3);
     session = std::make_unique<DecoderSession>(*decoder);
   }
+  void rows_do_not_depend_on_others();
+
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<DecoderSession> session;
 };
@@ -68,7 +70,7 @@ TEST_P(SessionTest, StepsGiveWhatOnePrefillGives) {
 }
 
 // The bits of a row are the same in any company, whatever happened to the other rows.
-TEST_P(SessionTest, RowsDoNotDependOnOthers) {
+void SessionTest::rows_do_not_depend_on_others() {
   const auto shared = tests::integers(5, 61, 1), own = tests::integers(8 * 10, 61, 2);
   session->prefill(shared, 4);
   std::vector<std::vector<float>> alone;
@@ -104,6 +106,32 @@ TEST_P(SessionTest, RowsDoNotDependOnOthers) {
     step(7, open, 1);
     EXPECT_EQ(row(*session, 0), alone[1]) << rows;
   }
+}
+
+TEST_P(SessionTest, RowsDoNotDependOnOthers) { rows_do_not_depend_on_others(); }
+
+TEST_P(SessionTest, RowsDoNotDependOnOthersWithWeightsOf8Bits) {
+  session = std::make_unique<DecoderSession>(*decoder, DecodePrecision::int8);
+  rows_do_not_depend_on_others();
+}
+
+// Rounding the weights to 8 bits moves the logits by little, though not by nothing.
+TEST_P(SessionTest, WeightsOf8BitsGiveNearlyTheSameLogits) {
+  DecoderSession rounded(*decoder, DecodePrecision::int8);
+  const auto tokens = tests::integers(20, 61, 5);
+  for (DecoderSession* each : {session.get(), &rounded}) {
+    each->prefill({tokens.data(), 12}, 5);
+    each->fork(1, 8);
+    for (std::size_t i = 12; i < 20; ++i) each->step({&tokens[i], 1});
+  }
+  const auto exact = row(*session, 0), near = row(rounded, 0);
+  double difference = 0, size = 0;
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    difference += std::pow(static_cast<double>(near[i] - exact[i]), 2);
+    size += std::pow(static_cast<double>(exact[i]), 2);
+  }
+  EXPECT_GT(difference, 0);
+  EXPECT_LT(std::sqrt(difference / size), 0.03);
 }
 
 INSTANTIATE_TEST_SUITE_P(Blocks, SessionTest, testing::Values(BlockKind::parallel, BlockKind::serial));
