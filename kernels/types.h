@@ -1,4 +1,4 @@
-// Element types and views shared by every kernel and every backend.
+// Element types and views shared by every kernel and every backend. What is constexpr here works in CUDA kernels too.
 #pragma once
 #include <bit>
 #include <cstdint>
@@ -13,13 +13,13 @@ struct bf16 {
 };
 
 /// Rounds to nearest, ties to even; a NaN stays a NaN.
-inline bf16 to_bf16(float value) {
+constexpr bf16 to_bf16(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return {static_cast<std::uint16_t>((bits >> 16) | 0x40u)};
   return {static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 
-inline float to_float(bf16 value) { return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16); }
+constexpr float to_float(bf16 value) { return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16); }
 
 namespace kernels {
 
@@ -42,8 +42,8 @@ struct Matrix {
   T* data = nullptr;
   Index stride = 0;
 
-  T* row(Index r) const { return data + r * stride; }
-  operator Matrix<const T>() const { return {data, stride}; }
+  constexpr T* row(Index r) const { return data + r * stride; }
+  constexpr operator Matrix<const T>() const { return {data, stride}; }
 };
 
 }  // namespace kernels

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-mapfile -t sources < <(find benchmarks core kernels tests train -name '*.h' -o -name '*.cpp' | sort)
+mapfile -t sources < <(find benchmarks core kernels tests train -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | sort)
 if [[ ${1:-} == --format ]]; then
   scripts/setup.sh clang-format
 else

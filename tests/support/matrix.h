@@ -4,6 +4,7 @@
 
 #include <hwy/targets.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -15,16 +16,20 @@
 namespace unfurl::tests {
 
 /// [rows, cols] with `gap` elements of no row after each row. Guards and gaps must stay as they are.
-template <class T>
+template <class T, class Queue = kernels::CpuQueue>
 class StridedMatrix {
  public:
   /// Uninitialised (NaN).
+  StridedMatrix(const Queue& queue, Index rows, Index cols, Index gap)
+      : rows_(rows), cols_(cols), stride_(cols + gap), buffer_(queue, rows * stride_) {}
+  StridedMatrix(const Queue& queue, Index rows, Index cols, Index gap, const std::vector<T>& values)
+      : StridedMatrix(queue, rows, cols, gap) {
+    fill(values);
+  }
   StridedMatrix(Index rows, Index cols, Index gap)
       : rows_(rows), cols_(cols), stride_(cols + gap), buffer_(rows * stride_) {}
   StridedMatrix(Index rows, Index cols, Index gap, const std::vector<T>& values) : StridedMatrix(rows, cols, gap) {
-    for (Index r = 0; r < rows; ++r) {
-      std::memcpy(buffer_.data() + r * stride_, values.data() + r * cols, static_cast<std::size_t>(cols) * sizeof(T));
-    }
+    fill(values);
   }
 
   kernels::Matrix<T> matrix() { return {buffer_.data(), stride_}; }
@@ -32,17 +37,19 @@ class StridedMatrix {
 
   /// The elements, without the gaps.
   std::vector<T> values() const {
+    const std::vector<T> all = buffer_.values();
     std::vector<T> out;
     for (Index r = 0; r < rows_; ++r) {
-      const T* row = buffer_.data() + r * stride_;
+      const auto row = all.begin() + r * stride_;
       out.insert(out.end(), row, row + cols_);
     }
     return out;
   }
 
   bool intact() const {
+    const std::vector<T> all = buffer_.values();
     for (Index r = 0; r < rows_; ++r) {
-      const auto* bytes = reinterpret_cast<const unsigned char*>(buffer_.data() + r * stride_ + cols_);
+      const auto* bytes = reinterpret_cast<const unsigned char*>(all.data() + r * stride_ + cols_);
       for (std::size_t i = 0; i < static_cast<std::size_t>(stride_ - cols_) * sizeof(T); ++i) {
         if (bytes[i] != 0xff) return false;
       }
@@ -51,8 +58,14 @@ class StridedMatrix {
   }
 
  private:
+  void fill(const std::vector<T>& values) {
+    std::vector<T> all = buffer_.values();
+    for (Index r = 0; r < rows_; ++r) std::copy_n(values.begin() + r * cols_, cols_, all.begin() + r * stride_);
+    buffer_.write(all);
+  }
+
   Index rows_, cols_, stride_;
-  Guarded<T> buffer_;
+  Guarded<T, Queue> buffer_;
 };
 
 /// Calls body() once for every instruction set that kernels are compiled for and this machine has.
@@ -68,6 +81,17 @@ void on_targets(const Body& body) {
   hwy::SetSupportedTargetsForTest(0);
 }
 
+template <class Results>
+void expect_same_bits(const Results& first, const Results& again, const std::string& where) {
+  ASSERT_EQ(again.size(), first.size());
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    ASSERT_EQ(again[i].size(), first[i].size());
+    const bool same =
+        first[i].empty() || std::memcmp(again[i].data(), first[i].data(), first[i].size() * sizeof(first[i][0])) == 0;
+    EXPECT_TRUE(same) << "result " << i << " differs " << where;
+  }
+}
+
 /// The results of run(queue), a std::vector<std::vector<T>>, on a pool of one thread. Pools of 2, 3 and 5 threads must
 /// give the same bits.
 template <class Run>
@@ -75,14 +99,7 @@ auto on_pools(const Run& run) {
   static kernels::ThreadPool one(1), two(2, false), three(3, false), five(5, false);
   const auto first = run(kernels::CpuQueue(one));
   for (kernels::ThreadPool* pool : {&two, &three, &five}) {
-    const auto again = run(kernels::CpuQueue(*pool));
-    EXPECT_EQ(again.size(), first.size());
-    for (std::size_t i = 0; i < first.size(); ++i) {
-      EXPECT_EQ(again[i].size(), first[i].size());
-      const bool same =
-          first[i].empty() || std::memcmp(again[i].data(), first[i].data(), first[i].size() * sizeof(first[i][0])) == 0;
-      EXPECT_TRUE(same) << "result " << i << " differs on " << pool->threads() << " threads";
-    }
+    expect_same_bits(first, run(kernels::CpuQueue(*pool)), "on " + std::to_string(pool->threads()) + " threads");
   }
   return first;
 }
@@ -107,6 +124,11 @@ void expect_close(const std::vector<T>& got, const std::vector<double>& want, do
 template <class T>
 std::vector<double> doubles(const std::vector<T>& values) {
   return {values.begin(), values.end()};
+}
+inline std::vector<double> doubles(const std::vector<bf16>& values) {
+  std::vector<double> out(values.size());
+  std::transform(values.begin(), values.end(), out.begin(), [](bf16 v) { return static_cast<double>(to_float(v)); });
+  return out;
 }
 
 /// The tolerance of elementary arithmetic in T, times `factor`.

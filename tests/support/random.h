@@ -1,6 +1,7 @@
 // Random test data. Every generator takes a fixed seed; a failing test prints it with the case.
 #pragma once
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/philox.h"
@@ -15,7 +16,12 @@ std::vector<T> normal(Index count, std::uint64_t seed, double scale = 1) {
   for (Index i = 0; i < count; ++i) {
     const auto bits = philox({seed, 0xC0FFEE, 0}, static_cast<std::uint64_t>(i));
     const double radius = std::sqrt(-2.0 * std::log((bits[0] + 1.0) * 0x1p-32));
-    out[static_cast<std::size_t>(i)] = static_cast<T>(scale * radius * std::cos(6.283185307179586 * bits[1] * 0x1p-32));
+    const double value = scale * radius * std::cos(6.283185307179586 * bits[1] * 0x1p-32);
+    if constexpr (std::is_same_v<T, bf16>) {
+      out[static_cast<std::size_t>(i)] = to_bf16(static_cast<float>(value));
+    } else {
+      out[static_cast<std::size_t>(i)] = static_cast<T>(value);
+    }
   }
   return out;
 }

@@ -1,0 +1,104 @@
+#include <unistd.h>
+
+#include <chrono>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+#include <utility>
+
+#include "kernels/device/runtime.h"
+#include "kernels/thread_pool.h"
+
+namespace unfurl::kernels {
+namespace {
+
+constexpr std::align_val_t kAlignment{256};
+
+// NaNs, so that what a kernel reads before it was written shows. MemorySanitizer knows better by itself.
+void poison([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
+#if defined(__has_feature)
+#if __has_feature(memory_sanitizer)
+  return;
+#endif
+#endif
+  std::memset(memory, 0xff, bytes);
+}
+
+}  // namespace
+
+HostCudaQueue::HostCudaQueue(int device) {
+  if (device != 0) throw std::runtime_error("cuda: there is no device " + std::to_string(device) + ", only device 0");
+}
+HostCudaQueue::~HostCudaQueue() { ::operator delete(scratch_, kAlignment); }
+
+DeviceProperties HostCudaQueue::properties(int) {
+  const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  DeviceProperties out;
+  out.name = "CPU executing CUDA";
+  out.major = 9;
+  out.multiprocessors = ThreadPool::available_cores();
+  out.memory = static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) * page;
+  out.free_memory = static_cast<std::size_t>(::sysconf(_SC_AVPHYS_PAGES)) * page;
+  out.shared_per_block = 227 << 10;
+  return out;
+}
+
+void* HostCudaQueue::allocate(std::size_t bytes) const {
+  void* memory = ::operator new(bytes, kAlignment);
+  poison(memory, bytes);
+  return memory;
+}
+
+void HostCudaQueue::free(void* memory) const { ::operator delete(memory, kAlignment); }
+
+void* HostCudaQueue::allocate_host(std::size_t bytes) { return ::operator new(bytes, kAlignment); }
+void HostCudaQueue::free_host(void* memory) { ::operator delete(memory, kAlignment); }
+
+void HostCudaQueue::copy(void* to, const void* from, std::size_t bytes) const {
+  if (bytes == 0) return;
+  submit([=] { std::memcpy(to, from, bytes); });
+}
+
+void HostCudaQueue::fill(void* memory, unsigned char value, std::size_t bytes) const {
+  if (bytes == 0) return;
+  submit([=] { std::memset(memory, value, bytes); });
+}
+
+void* HostCudaQueue::scratch(std::size_t bytes) const {
+  if (bytes > scratch_bytes_) {
+    if (capture_ != nullptr) {
+      throw std::runtime_error("cuda: scratch memory grows while a graph is captured: run the work once before");
+    }
+    ::operator delete(std::exchange(scratch_, nullptr), kAlignment);
+    scratch_bytes_ = 0;
+    scratch_ = ::operator new(bytes, kAlignment);
+    scratch_bytes_ = bytes;
+  }
+  submit([memory = scratch_, size = scratch_bytes_] { poison(memory, size); });
+  return scratch_;
+}
+
+HostCudaQueue::Event HostCudaQueue::record() const {
+  Event event;
+  event.seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return event;
+}
+
+void HostCudaQueue::begin_capture() const {
+  if (capture_ != nullptr) throw std::runtime_error("cuda: a graph is being captured already");
+  capture_ = std::make_unique<std::vector<std::function<void()>>>();
+}
+
+HostCudaQueue::Graph HostCudaQueue::end_capture() const {
+  if (capture_ == nullptr) throw std::runtime_error("cuda: no graph is being captured");
+  Graph graph;
+  graph.work_ = std::move(*capture_);
+  capture_.reset();
+  return graph;
+}
+
+void HostCudaQueue::launch(const Graph& graph) const {
+  for (const std::function<void()>& work : graph.work_) submit(work);
+}
+
+}  // namespace unfurl::kernels

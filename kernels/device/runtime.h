@@ -1,0 +1,162 @@
+// What a GPU backend offers beside kernels: memory, copies, events, graphs. Two queues have one interface: CudaQueue, a
+// CUDA stream, and HostCudaQueue, which executes the same kernels on the CPU (kernels/host/). This header needs no CUDA
+// toolkit, and only a binary built with UNFURL_CUDA contains CudaQueue. core/ can hold either; a .cu is compiled for
+// DeviceQueue (kernels/device/device.h).
+//
+// Work given to a queue runs in order, and for CUDA after the call has returned. What fails throws std::runtime_error
+// with one line; what a kernel does wrong on CUDA is thrown by a later call. One thread at a time may use a queue.
+#pragma once
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/types.h"
+
+namespace unfurl::kernels {
+
+struct DeviceProperties {
+  std::string name;
+  int major = 0, minor = 0;  // compute capability
+  int multiprocessors = 0;
+  std::size_t memory = 0;            // bytes, of which
+  std::size_t free_memory = 0;       // now
+  std::size_t shared_per_block = 0;  // bytes, the most a kernel can ask for
+};
+
+/// Executes kernels on the CPU, at once: nothing is asynchronous, and memory is the process's own.
+class HostCudaQueue {
+ public:
+  /// What was queued between begin_capture() and end_capture(), to be queued again and again.
+  class Graph {
+   public:
+    bool empty() const { return work_.empty(); }
+
+   private:
+    friend class HostCudaQueue;
+    std::vector<std::function<void()>> work_;
+  };
+  /// A moment in a queue's work.
+  class Event {
+   public:
+    /// Until what was queued before is done.
+    void wait() const {}
+
+   private:
+    friend class HostCudaQueue;
+    double seconds_ = 0;
+  };
+
+  explicit HostCudaQueue(int device = 0);
+  ~HostCudaQueue();
+  HostCudaQueue(const HostCudaQueue&) = delete;
+  HostCudaQueue& operator=(const HostCudaQueue&) = delete;
+
+  static int device_count() { return 1; }
+  static DeviceProperties properties(int device = 0);
+
+  /// At least `bytes` bytes, 256-byte aligned, uninitialised (NaN). Usable by what is queued from now on.
+  void* allocate(std::size_t bytes) const;
+  /// Gives back what allocate() gave, after what was queued so far. Null is fine.
+  void free(void* memory) const;
+  /// Host memory from and to which copies are fast and asynchronous.
+  static void* allocate_host(std::size_t bytes);
+  static void free_host(void* memory);
+
+  /// Between any two memories, of host or device, that do not overlap. Host memory that is not from allocate_host()
+  /// must be taken for read only when synchronize() has returned.
+  void copy(void* to, const void* from, std::size_t bytes) const;
+  void fill(void* memory, unsigned char value, std::size_t bytes) const;
+
+  /// At least `bytes` bytes on the device, 256-byte aligned, uninitialised (NaN); valid for what is queued until the
+  /// next call. It grows and is kept; it must not grow while a graph is being captured.
+  void* scratch(std::size_t bytes) const;
+
+  /// Until all that was queued is done.
+  void synchronize() const {}
+
+  Event record() const;
+  /// What is queued from now on waits for the event, which another queue may have recorded.
+  void wait(const Event&) const {}
+  static double seconds_between(const Event& before, const Event& after) { return after.seconds_ - before.seconds_; }
+
+  /// What is queued from here on is not run but kept, up to end_capture().
+  void begin_capture() const;
+  Graph end_capture() const;
+  void launch(const Graph& graph) const;
+
+  /// Runs work() now, or keeps it for the graph being captured.
+  template <class Work>
+  void submit(Work&& work) const {
+    if (capture_ != nullptr) {
+      capture_->push_back(std::forward<Work>(work));
+    } else {
+      work();
+    }
+  }
+
+ private:
+  mutable std::unique_ptr<std::vector<std::function<void()>>> capture_;
+  mutable void* scratch_ = nullptr;
+  mutable std::size_t scratch_bytes_ = 0;
+};
+
+/// A CUDA stream. The interface is HostCudaQueue's, which documents it.
+class CudaQueue {
+ public:
+  class Graph {
+   public:
+    Graph() = default;
+    bool empty() const { return executable_ == nullptr; }
+
+   private:
+    friend class CudaQueue;
+    std::shared_ptr<void> executable_;
+  };
+  class Event {
+   public:
+    void wait() const;
+
+   private:
+    friend class CudaQueue;
+    std::shared_ptr<void> event_;
+  };
+
+  explicit CudaQueue(int device = 0);
+  ~CudaQueue();
+  CudaQueue(const CudaQueue&) = delete;
+  CudaQueue& operator=(const CudaQueue&) = delete;
+
+  /// 0 where there is no device, or no driver, or one too old.
+  static int device_count();
+  static DeviceProperties properties(int device = 0);
+
+  void* allocate(std::size_t bytes) const;
+  void free(void* memory) const;
+  static void* allocate_host(std::size_t bytes);
+  static void free_host(void* memory);
+  void copy(void* to, const void* from, std::size_t bytes) const;
+  void fill(void* memory, unsigned char value, std::size_t bytes) const;
+  void* scratch(std::size_t bytes) const;
+  void synchronize() const;
+  Event record() const;
+  void wait(const Event& event) const;
+  static double seconds_between(const Event& before, const Event& after);
+  void begin_capture() const;
+  Graph end_capture() const;
+  void launch(const Graph& graph) const;
+
+  int device() const { return device_; }
+  /// The cudaStream_t.
+  void* stream() const { return stream_; }
+
+ private:
+  int device_;
+  void* stream_ = nullptr;
+  mutable void* scratch_ = nullptr;
+  mutable std::size_t scratch_bytes_ = 0;
+  mutable bool capturing_ = false;
+};
+
+}  // namespace unfurl::kernels

@@ -1,0 +1,141 @@
+// Settings, statistics, and the blocks of a grid over OS threads.
+#include <atomic>
+#include <cstdlib>
+#include <mutex>
+#include <numeric>
+
+#include "kernels/host/runner.h"
+#include "kernels/thread_pool.h"
+
+namespace unfurl::kernels::host {
+namespace {
+
+template <class Choice, std::size_t kCount>
+Choice choice(const char* variable, const char* const (&names)[kCount]) {
+  const char* value = std::getenv(variable);
+  if (value == nullptr) return Choice{};
+  for (std::size_t i = 0; i < kCount; ++i) {
+    if (std::strcmp(value, names[i]) == 0) return static_cast<Choice>(i);
+  }
+  std::string all;
+  for (const char* name : names) all += std::string(all.empty() ? "" : ", ") + name;
+  throw std::runtime_error(std::string(variable) + " is '" + value + "', not one of " + all);
+}
+
+std::uint64_t number(const char* variable, std::uint64_t otherwise) {
+  const char* value = std::getenv(variable);
+  return value != nullptr ? std::strtoull(value, nullptr, 10) : otherwise;
+}
+
+Settings& mutable_settings() {
+  static Settings settings{
+      choice<Order>("UNFURL_HOST_ORDER", {"in_order", "reversed", "random"}),
+      choice<Copies>("UNFURL_HOST_COPIES", {"late", "random", "at_once"}),
+      number("UNFURL_HOST_SEED", 1),
+      static_cast<int>(number("UNFURL_HOST_WORKERS", 0)),
+  };
+  return settings;
+}
+
+std::mutex statistics_mutex;
+Statistics total;
+
+void add(const Statistics& s) {
+  const std::lock_guard lock(statistics_mutex);
+  total.blocks += s.blocks;
+  total.switches += s.switches;
+  total.barriers += s.barriers;
+  total.collectives += s.collectives;
+  total.ldmatrix += s.ldmatrix;
+  total.mma += s.mma;
+  total.wgmma += s.wgmma;
+  total.bulk_copies += s.bulk_copies;
+  total.bank_conflicts += s.bank_conflicts;
+}
+
+/// A permutation of the blocks: reversed, or a random affine one.
+class BlockOrder {
+ public:
+  explicit BlockOrder(std::size_t blocks) : blocks_(blocks) {
+    const Settings& s = settings();
+    if (s.order == Order::reversed) {
+      factor_ = blocks - 1;  // that is -1
+      offset_ = blocks - 1;
+    } else if (s.order == Order::random) {
+      factor_ = s.seed * 0x9e3779b97f4a7c15u % blocks;
+      while (std::gcd(factor_, blocks) != 1) factor_ = (factor_ + 1) % blocks;
+      offset_ = s.seed * 0xd1342543de82ef95u % blocks;
+    }
+  }
+  std::size_t operator()(std::size_t i) const {
+    return static_cast<std::size_t>((static_cast<unsigned __int128>(i) * factor_ + offset_) % blocks_);
+  }
+
+ private:
+  std::size_t blocks_, factor_ = 1, offset_ = 0;
+};
+
+int worker_count() {
+  if (kThreadSanitizer) return 1;
+  return settings().workers > 0 ? settings().workers : ThreadPool::available_cores();
+}
+
+ThreadPool& pool() {
+  static std::mutex mutex;
+  static std::unique_ptr<ThreadPool> current;
+  const std::lock_guard lock(mutex);
+  if (current == nullptr || current->threads() != worker_count()) {
+    current.reset();
+    current = std::make_unique<ThreadPool>(worker_count(), false);
+  }
+  return *current;
+}
+
+}  // namespace
+
+const Settings& settings() { return mutable_settings(); }
+
+SettingsScope::SettingsScope(const Settings& during) : before_(std::exchange(mutable_settings(), during)) {}
+SettingsScope::~SettingsScope() { mutable_settings() = before_; }
+
+Statistics statistics() {
+  const std::lock_guard lock(statistics_mutex);
+  return total;
+}
+
+void run_grid(const Launch& launch) {
+  const Extent grid = launch.grid, block = launch.block;
+  const std::size_t blocks = std::size_t{grid.x} * grid.y * grid.z;
+  const std::size_t threads = std::size_t{block.x} * block.y * block.z;
+  const std::string where = "kernel launched at " + std::string(text(launch.site)) + ": ";
+  if (current_thread != nullptr) fault("a kernel launches another");
+  if (blocks == 0 || threads == 0 || threads > 1024 || block.z > 64 || grid.x > 0x7fffffffu || grid.y > 65535 ||
+      grid.z > 65535) {
+    throw Fault(where + "no device takes a grid of " + std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " +
+                std::to_string(grid.z) + " blocks of " + std::to_string(threads) + " threads");
+  }
+  if (launch.shared_bytes > kMaxSharedBytes) {
+    throw Fault(where + std::to_string(launch.shared_bytes) + " bytes of shared memory, at most " +
+                std::to_string(kMaxSharedBytes) + " exist");
+  }
+  {
+    const std::lock_guard lock(statistics_mutex);
+    ++total.launches;
+  }
+  const BlockOrder order(blocks);
+  const auto run = [&](Index i) {
+    Runner& runner = Runner::of_this_thread();
+    runner.statistics = {};
+    runner.run_block(launch, order(static_cast<std::size_t>(i)));
+    add(runner.statistics);
+  };
+  // Waking the others takes longer than a few threads run.
+  constexpr std::size_t kWorthSharing = 2048;
+  if (blocks * threads < kWorthSharing || worker_count() == 1) {
+    for (std::size_t i = 0; i < blocks; ++i) run(static_cast<Index>(i));
+  } else {
+    pool().parallel_for(static_cast<Index>(blocks), run);
+  }
+}
+
+}  // namespace unfurl::kernels::host

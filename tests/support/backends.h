@@ -1,0 +1,131 @@
+// One case list for every backend of a kernel. To add a kernel to it:
+//
+//  1. write `template <class Queue, class T> void check(const Case&)`. Its inputs are normal<T>(...); its arrays are
+//     Guarded<T, Queue> and StridedMatrix<T, Queue>, made with the queue; it computes
+//
+//       const auto got = on_queues<Queue>([&](const Queue& queue) { ...; return Results{doubles(y.values()), ...}; });
+//
+//     so that every number of threads (CPU), every schedule and seed (CUDA executed on the CPU) or every run (GPU) must
+//     give the same bits;
+//  2. write the formula once, `template <class S, class T> reference(...)`, computing in S and rounding each
+//  operation's
+//     output with rounded<T>(value): reference<double, double> is what is right, reference<float, T> the plain
+//     computation in T's precision. The gradient's reference starts from what the kernel itself saved;
+//  3. compare with expect_matches<T>(got[0], exact.y, plain.y, tolerance, "y"): in bf16 the greatest error may be twice
+//     that of the plain computation, in float and double it is `tolerance`;
+//  4. run the cases with on_backends([&]<class Queue, class T>() { check<Queue, T>(c); }): the CPU's kernels in float
+//  and
+//     double, and the CUDA kernels in float and bf16, as far as the binary has them and there is a GPU.
+//
+// Shapes are odd and ragged on purpose, and wrap every pipeline: at least 2 * stages + 1 tiles.
+#pragma once
+#include "kernels/device/runtime.h"
+#include "tests/support/matrix.h"
+#if defined(UNFURL_HOST_CUDA)
+#include "kernels/host/engine.h"
+#endif
+
+namespace unfurl::tests {
+
+using Results = std::vector<std::vector<double>>;
+
+/// Calls body.operator()<Queue, T>() for every backend and element type of this binary.
+template <class Body>
+void on_backends(const Body& body) {
+  on_targets([&] {
+    body.template operator()<kernels::CpuQueue, float>();
+    body.template operator()<kernels::CpuQueue, double>();
+  });
+#if defined(UNFURL_HOST_CUDA)
+  {
+    SCOPED_TRACE("CUDA executed on the CPU, float");
+    body.template operator()<kernels::HostCudaQueue, float>();
+  }
+  {
+    SCOPED_TRACE("CUDA executed on the CPU, bf16");
+    body.template operator()<kernels::HostCudaQueue, bf16>();
+  }
+#endif
+#if defined(UNFURL_CUDA)
+  if (kernels::CudaQueue::device_count() > 0) {
+    {
+      SCOPED_TRACE("CUDA, float");
+      body.template operator()<kernels::CudaQueue, float>();
+    }
+    {
+      SCOPED_TRACE("CUDA, bf16");
+      body.template operator()<kernels::CudaQueue, bf16>();
+    }
+  }
+#endif
+}
+
+#if defined(UNFURL_HOST_CUDA)
+/// run() under every schedule; the first result, which the others must equal.
+template <class Run>
+auto on_schedules(const Run& run) {
+  using kernels::host::Copies;
+  using kernels::host::Order;
+  kernels::host::Settings settings = kernels::host::settings();
+  settings.order = Order::in_order;
+  settings.copies = Copies::late;
+  const auto under = [&] {
+    const kernels::host::SettingsScope scope(settings);
+    return run();
+  };
+  const auto first = under();
+  settings.order = Order::reversed;
+  expect_same_bits(first, under(), "in reversed order");
+  settings.order = Order::random;
+  settings.copies = Copies::random;
+  for (const std::uint64_t seed : {1, 2}) {
+    settings.seed = seed;
+    expect_same_bits(first, under(), "in random order, seed " + std::to_string(seed));
+  }
+  return first;
+}
+#endif
+
+/// The results of run(queue) on a queue of the backend; they must not depend on anything that may vary there.
+template <class Queue, class Run>
+auto on_queues(const Run& run) {
+  if constexpr (std::is_same_v<Queue, kernels::CpuQueue>) {
+    return on_pools(run);
+#if defined(UNFURL_HOST_CUDA)
+  } else if constexpr (std::is_same_v<Queue, kernels::HostCudaQueue>) {
+    return on_schedules([&] { return run(kernels::HostCudaQueue()); });
+#endif
+  } else {
+    const auto first = run(Queue());
+    expect_same_bits(first, run(Queue()), "in a second run");
+    return first;
+  }
+}
+
+/// A value as an element of T holds it.
+template <class T>
+double rounded(double value) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    return static_cast<double>(to_float(to_bf16(static_cast<float>(value))));
+  } else {
+    return static_cast<double>(static_cast<T>(value));
+  }
+}
+
+/// For bf16 the greatest error, relative to 1 + |exact|, is at most twice that of `plain`, and `tolerance` on top; else
+/// at most `tolerance`.
+template <class T>
+void expect_matches(const std::vector<double>& got, const std::vector<double>& exact, const std::vector<double>& plain,
+                    double tolerance, const std::string& what) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    ASSERT_EQ(plain.size(), exact.size()) << what;
+    double error = 0;
+    for (std::size_t i = 0; i < exact.size(); ++i) {
+      error = std::max(error, std::abs(plain[i] - exact[i]) / (1 + std::abs(exact[i])));
+    }
+    tolerance += 2 * error;
+  }
+  expect_close(got, exact, tolerance, what);
+}
+
+}  // namespace unfurl::tests
