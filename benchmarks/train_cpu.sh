@@ -82,6 +82,9 @@ decoding_forms=(
   "BLIS (OpenMP), pinned, scripted | $pinned $blis_openmp | --jit"
   "BLIS (OpenMP), pinned, mv, scripted | $pinned $blis_openmp | --mv --jit"
   "BLIS (OpenMP), one thread, scripted | OMP_NUM_THREADS=1 $blis_openmp BLIS_NUM_THREADS=1 | --jit"
+  "OpenBLAS, int8 by oneDNN, scripted | $common $openblas | --int8 onednn --jit"
+  "OpenBLAS, int8 by QNNPACK, scripted | $common $openblas | --int8 qnnpack --jit"
+  "OpenBLAS, bfloat16, scripted | $common $openblas | --bf16 --jit"
   "OpenBLAS, one thread, mv, scripted | OMP_NUM_THREADS=1 $openblas OPENBLAS_NUM_THREADS=1 | --mv --jit"
 )
 
@@ -93,9 +96,9 @@ run_form() {
   measure peer "$(field "$1" 2)" "$2" "$3" $options
 }
 
-# compare MODE COUNT FORM...: the grid, then the rounds
-compare() {
-  local mode=$1 count=$2 form result rate best='' best_rate=0 ours_rates=() peer_rates=() ratios=()
+# grid MODE COUNT FORM...: measures each form and leaves the fastest in $best
+grid() {
+  local mode=$1 count=$2 form result rate best_rate=0
   shift 2
   echo
   echo "== $mode: PyTorch's forms, the better of two runs each =="
@@ -108,16 +111,21 @@ compare() {
     printf '%8.1f tokens/s  %s\n' "$rate" "$(field "$form" 1)"
     if awk -v a="$rate" -v b="$best_rate" 'BEGIN {exit !(a > b)}'; then best=$form best_rate=$rate; fi
   done
-  echo "== $mode: unfurl against PyTorch's best, $(field "$best" 1); in brackets the share of the machine that others took =="
+}
+# rounds OUR_MODE MODE COUNT FORM: unfurl and one of PyTorch's forms in alternation
+rounds() {
+  local ours_mode=$1 mode=$2 count=$3 form=$4 name ours_rates=() peer_rates=() ratios=() a b i
+  name="$ours_mode: unfurl against PyTorch ($(field "$form" 1))"
+  echo
+  echo "== $name; in brackets the share of the machine that others took =="
   for ((i = 1; i <= rounds; ++i)); do
-    local a b
-    a=$(measure ours "$mode" "$count")
-    b=$(run_form "$best" "$mode" "$count")
+    a=$(measure ours "$ours_mode" "$count")
+    b=$(run_form "$form" "$mode" "$count")
     ours_rates+=("${a% *}") peer_rates+=("${b% *}")
     ratios+=("$(awk -v a="${a% *}" -v b="${b% *}" 'BEGIN {printf "%.3f", a / b}')")
     echo "round $i: unfurl ${a% *} tokens/s (${a#* } %), PyTorch ${b% *} tokens/s (${b#* } %), ratio ${ratios[-1]}"
   done
-  echo "$mode: unfurl $(printf '%s\n' "${ours_rates[@]}" | median), PyTorch $(printf '%s\n' "${peer_rates[@]}" | median)" \
+  echo "$name: $(printf '%s\n' "${ours_rates[@]}" | median) and $(printf '%s\n' "${peer_rates[@]}" | median)" \
     "tokens/s, ratio $(printf '%s\n' "${ratios[@]}" | median) (medians of $rounds rounds)"
 }
 
@@ -139,5 +147,9 @@ echo "== where the time of our step goes =="
 wait_for_quiet
 ours profile "$steps"
 
-compare speed "$steps" "${training_forms[@]}"
-compare decode "$tokens" "${decoding_forms[@]}"
+grid speed "$steps" "${training_forms[@]}"
+rounds speed speed "$steps" "${training_forms[3]}"  # a BLAS preloaded, nothing else changed
+rounds speed speed "$steps" "$best"                 # and with all that PyTorch can be tuned by
+grid decode "$tokens" "${decoding_forms[@]}"
+rounds decode decode "$tokens" "$best"
+rounds decode-f32 decode "$tokens" "$best"

@@ -157,7 +157,7 @@ class Linear(torch.nn.Module):
 
     def __init__(self, weight, options):
         super().__init__()
-        self.weight = weight.bfloat16() if options.bf16 else weight
+        self.weight = weight.to(torch.bfloat16) if options.bf16 else weight
         self.mv: bool = options.mv
         self.bf16: bool = options.bf16
 
@@ -165,7 +165,7 @@ class Linear(torch.nn.Module):
         if self.mv:
             return torch.mv(self.weight, x[0])[None]
         if self.bf16:
-            return F.linear(x.bfloat16(), self.weight).float()
+            return F.linear(x.to(torch.bfloat16), self.weight).to(torch.float32)
         return F.linear(x, self.weight)
 
 
