@@ -6,38 +6,25 @@
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <mutex>
 #include <new>
+#include <stdexcept>
+#include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "kernels/cores.h"
+
 namespace unfurl::kernels {
 namespace {
 
 thread_local bool inside_task = false;
-
-/// The cores this process may use, read once, before any thread is pinned.
-const cpu_set_t& process_cores() {
-  static const cpu_set_t cores = [] {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set) != 0) CPU_SET(0, &set);
-    return set;
-  }();
-  return cores;
-}
-
-std::vector<int> core_list() {
-  std::vector<int> list;
-  for (int core = 0; core < CPU_SETSIZE; ++core) {
-    if (CPU_ISSET(core, &process_cores())) list.push_back(core);
-  }
-  return list;
-}
 
 /// A failure to pin costs speed only, so it is not an error.
 void pin_this_thread(int core) {
@@ -132,17 +119,29 @@ ThreadPool::~ThreadPool() {
 
 int ThreadPool::threads() const { return static_cast<int>(state_->workers.size()) + 1; }
 
-int ThreadPool::available_cores() { return std::max(1, CPU_COUNT(&process_cores())); }
+int ThreadPool::available_cores() {
+  const int cores = std::max(1, CPU_COUNT(&process_cores())), quota = core_quota();
+  return quota > 0 ? std::min(cores, quota) : cores;
+}
 
 void ThreadPool::unpin_this_thread() { pthread_setaffinity_np(pthread_self(), sizeof(cpu_set_t), &process_cores()); }
 
 ThreadPool& ThreadPool::global() {
-  static ThreadPool pool([] {
-    const char* asked = std::getenv("UNFURL_THREADS");
-    const int threads = asked != nullptr ? std::atoi(asked) : 0;
-    return threads > 0 ? std::min(threads, 1024) : available_cores();
-  }());
+  // Granted less time than it has cores, a process owns none of them: pinned, it would stay where others crowd.
+  static ThreadPool pool(threads_asked() > 0 ? threads_asked() : available_cores(),
+                         available_cores() == CPU_COUNT(&process_cores()));
   return pool;
+}
+
+int ThreadPool::threads_asked() {
+  const char* const text = std::getenv("UNFURL_THREADS");
+  if (text == nullptr || *text == '\0') return 0;
+  int threads = 0;
+  const char* const end = text + std::strlen(text);
+  const auto [stop, problem] = std::from_chars(text, end, threads);
+  if (problem == std::errc() && stop == end && threads >= 1 && threads <= 1024) return threads;
+  throw std::invalid_argument(std::string("the environment variable UNFURL_THREADS must be from 1 to 1024, got \"") +
+                              text + "\"; unset it to use every core");
 }
 
 void ThreadPool::run(Index count, void (*task)(const void*, Index), const void* context) {

@@ -21,12 +21,17 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   /// The process's pool: as many threads as the environment variable UNFURL_THREADS says, else as many as cores this
-  /// process may use.
+  /// process may use. The first call throws as threads_asked() does.
   static ThreadPool& global();
+
+  /// What UNFURL_THREADS says, 0 where it is not set. Throws std::invalid_argument, whose text is for the user, where
+  /// it is no number from 1 to 1024.
+  static int threads_asked();
 
   int threads() const;
 
-  /// How many cores this process may use.
+  /// How many cores this process may use: those of its affinity mask, or fewer where its control groups grant it less
+  /// time than that.
   static int available_cores();
 
   /// Lets the calling thread, and those it starts, use every core of this process again: for libraries that bring

@@ -5,9 +5,11 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "kernels/queue.h"
@@ -36,6 +38,26 @@ TEST(ThreadPool, AtLeastOneThread) {
   EXPECT_GE(ThreadPool::available_cores(), 1);
   EXPECT_GE(ThreadPool::global().threads(), 1);
   ThreadPool::unpin_this_thread();  // or the other tests share one core
+}
+
+TEST(ThreadPool, TheEnvironmentSaysHowManyThreads) {
+  const char* const before = std::getenv("UNFURL_THREADS");
+  const std::string kept = before == nullptr ? "" : before;
+  ::unsetenv("UNFURL_THREADS");
+  EXPECT_EQ(ThreadPool::threads_asked(), 0);
+  for (const auto& [text, threads] : {std::pair{"", 0}, {"1", 1}, {"12", 12}, {"1024", 1024}}) {
+    ::setenv("UNFURL_THREADS", text, 1);
+    EXPECT_EQ(ThreadPool::threads_asked(), threads) << text;
+  }
+  for (const char* bad : {"0", "-3", "abc", "1e9", "1025", "99999999999999999999", "2 ", " 2", "2.5"}) {
+    ::setenv("UNFURL_THREADS", bad, 1);
+    EXPECT_THROW(ThreadPool::threads_asked(), std::invalid_argument) << bad;
+  }
+  if (before == nullptr) {
+    ::unsetenv("UNFURL_THREADS");
+  } else {
+    ::setenv("UNFURL_THREADS", kept.c_str(), 1);
+  }
 }
 
 TEST(ThreadPool, WritesOfTasksAreSeenByTheCaller) {
