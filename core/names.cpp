@@ -69,4 +69,9 @@ std::string did_you_mean(std::string_view name, const std::vector<std::string>& 
   return did_you_mean(name, std::vector<std::string_view>(candidates.begin(), candidates.end()));
 }
 
+std::string plural(std::int64_t count, std::string_view one, std::string_view many) {
+  if (count == 1) return std::string(one);
+  return many.empty() ? std::string(one) + 's' : std::string(many);
+}
+
 }  // namespace unfurl

@@ -1,5 +1,6 @@
-// Names a person may have mistyped.
+// Words of messages: names that a person may have mistyped, and plurals.
 #pragma once
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,5 +16,8 @@ std::string nearest_name(std::string_view name, std::span<const std::string_view
 /// "; did you mean \"X\"?" for the nearest candidate, "" where none is close.
 std::string did_you_mean(std::string_view name, std::span<const std::string_view> candidates);
 std::string did_you_mean(std::string_view name, const std::vector<std::string>& candidates);
+
+/// What `count` things are called: `one` for 1, else `many`, which is `one` with an "s" where it is not given.
+std::string plural(std::int64_t count, std::string_view one, std::string_view many = {});
 
 }  // namespace unfurl

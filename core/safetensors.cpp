@@ -136,10 +136,12 @@ SafetensorsFile::SafetensorsFile(std::filesystem::path path) : path_(std::move(p
 
 void SafetensorsFile::parse() {
   std::uint64_t header_bytes = 0;
-  if (file_.size() < kPrefix) fail("it has {} bytes", file_.size());
+  if (file_.size() < kPrefix) fail("it has {} {}", file_.size(), plural(file_.size(), "byte"));
   std::memcpy(&header_bytes, file_.data(), kPrefix);
   const std::size_t rest = file_.size() - kPrefix;
-  if (header_bytes > rest) fail("its header should have {} bytes, but only {} follow", header_bytes, rest);
+  if (header_bytes > rest)
+    fail("its header should have {} {}, but only {} {}", header_bytes, plural(header_bytes, "byte"), rest,
+         plural(rest, "follows", "follow"));
   if (header_bytes > kMaxHeader) fail("its header has {} bytes, more than {}", header_bytes, kMaxHeader);
   const std::span<const std::byte> data(file_.data() + kPrefix + header_bytes, rest - header_bytes);
 
@@ -161,13 +163,15 @@ void SafetensorsFile::parse() {
       FileTensor tensor{name, parse_dtype(value.at("dtype").as_string()), {}, {}};
       for (const Json& size : value.at("shape").as_array()) tensor.shape.push_back(size.as_integer());
       const Json::Array& pair = value.at("data_offsets").as_array();
-      if (pair.size() != 2) fail("data_offsets has {} numbers", pair.size());
+      if (pair.size() != 2) fail("data_offsets has {} {}", pair.size(), plural(pair.size(), "number"));
       const Index begin = pair[0].as_integer(), end = pair[1].as_integer();
       if (begin < 0 || begin > end || static_cast<std::uint64_t>(end) > data.size()) {
-        fail("bytes [{}, {}) are not within the file's {} bytes of data", begin, end, data.size());
+        fail("bytes [{}, {}) are not within the file's {} {} of data", begin, end, data.size(),
+             plural(data.size(), "byte"));
       }
       const Index expected = checked_bytes(tensor.dtype, tensor.shape);
-      if (end - begin != expected) fail("its type and shape need {} bytes, it has {}", expected, end - begin);
+      if (end - begin != expected)
+        fail("its type and shape need {} {}, it has {}", expected, plural(expected, "byte"), end - begin);
       tensor.bytes = data.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(expected));
       tensors_.push_back(std::move(tensor));
     } catch (const Error& error) {
@@ -184,7 +188,9 @@ void SafetensorsFile::parse() {
     if (tensor.bytes.data() > at) fail("there is a gap before {}", quoted(tensor.name));
     at += tensor.bytes.size();
   }
-  if (const auto left = data.data() + data.size() - at; left != 0) fail("{} bytes at its end are no tensor's", left);
+  if (const auto left = data.data() + data.size() - at; left != 0) {
+    fail("{} {} at its end {} no tensor's", left, plural(left, "byte"), left == 1 ? "is" : "are");
+  }
 }
 
 std::optional<std::string> SafetensorsFile::metadata(std::string_view key) const {
@@ -211,7 +217,8 @@ const FileTensor& SafetensorsFile::at(std::string_view name) const {
 template <class T>
 void SafetensorsFile::copy_to(const FileTensor& tensor, T* out, Index count) const {
   if (tensor.count() != count) {
-    user_error("{}: {} has {} elements, expected {}", path_.string(), quoted(tensor.name), tensor.count(), count);
+    user_error("{}: {} has {} {}, expected {}", path_.string(), quoted(tensor.name), tensor.count(),
+               plural(tensor.count(), "element"), count);
   }
   if (tensor.dtype == kFileDType<T>) {
     if (count > 0) std::memcpy(out, tensor.bytes.data(), tensor.bytes.size());

@@ -27,5 +27,13 @@ TEST(NearestName, SuggestsNothingFarFetched) {
   EXPECT_EQ(did_you_mean("sead", std::vector<std::string>{"weight", "seed"}), "; did you mean \"seed\"?");
 }
 
+TEST(Plural, IsOfAllNumbersButOne) {
+  EXPECT_EQ(plural(0, "pair"), "pairs");
+  EXPECT_EQ(plural(1, "pair"), "pair");
+  EXPECT_EQ(plural(2, "pair"), "pairs");
+  EXPECT_EQ(plural(1, "query", "queries"), "query");
+  EXPECT_EQ(plural(3, "query", "queries"), "queries");
+}
+
 }  // namespace
 }  // namespace unfurl::tests

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "core/names.h"
 #include "train/commands.h"
 #include "train/corpus/pair.h"
 #include "train/data/example.h"
@@ -22,8 +23,10 @@ void show(const Pair& pair, std::int64_t number, const Tokenizer& tokenizer, Ind
   fact("type", pair.type);
   fact("id", pair.id);
   const auto length = static_cast<Index>(example.tokens.size());
-  fmt::print("  {} tokens: {} attend both ways, {} are predicted{}\n\n", length, example.prefix_length,
-             length - example.prefix_length, example.truncated ? "; cut to fit the context" : "");
+  const Index predicted = length - example.prefix_length;
+  fmt::print("  {} tokens: {} {} both ways, {} {} predicted{}\n\n", length, example.prefix_length,
+             plural(example.prefix_length, "attends", "attend"), predicted, predicted == 1 ? "is" : "are",
+             example.truncated ? "; cut to fit the context" : "");
   fmt::print("  {:>5} {:>6}  {:<9}  {:<4}  piece\n", "place", "id", "attends", "loss");
   for (Index i = 0; i < length; ++i) {
     const std::int32_t id = example.tokens[static_cast<std::size_t>(i)];

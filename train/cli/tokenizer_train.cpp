@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/names.h"
 #include "train/commands.h"
 #include "train/corpus/pair.h"
 #include "train/data/tokenizer.h"
@@ -48,8 +49,9 @@ int run_tokenizer_train(const TokenizerTrainOptions& options) {
     bytes += lines[i].size();
     pieces += tokenizer.encode(lines[i]).size();
   }
-  fmt::print("{}: {} pieces from {} texts; a piece is {:.2f} bytes on average\n", options.out.string(),
+  fmt::print("{}: {} pieces from {} {}; a piece is {:.2f} bytes on average\n", options.out.string(),
              grouped(tokenizer.vocab_size()), grouped(static_cast<std::int64_t>(lines.size())),
+             plural(lines.size(), "text"),
              static_cast<double>(bytes) / static_cast<double>(std::max<std::size_t>(pieces, 1)));
   return 0;
 }

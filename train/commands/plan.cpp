@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "core/json.h"
+#include "core/names.h"
 #include "train/commands.h"
 #include "train/recipe/pipeline.h"
 #include "train/report/progress.h"
@@ -32,8 +33,8 @@ void print(const Recipe& recipe, const RunPlan& plan) {
   const auto mib = [](std::size_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
   fmt::print("{}\n", recipe.name);
   fmt::print("  parameters      {}\n", grouped(plan.parameters));
-  fmt::print("  tokens          {} = {} steps x {}\n", grouped(plan.tokens), grouped(recipe.train.steps),
-             grouped(plan.tokens_per_step));
+  fmt::print("  tokens          {} = {} {} x {}\n", grouped(plan.tokens), grouped(recipe.train.steps),
+             plural(recipe.train.steps, "step"), grouped(plan.tokens_per_step));
   fmt::print("  memory          {:.0f} MiB in tensors, {:.0f} MiB in all\n", mib(plan.allocator_peak),
              mib(plan.process_peak));
   for (const auto& [name, bytes] : plan.allocator_peak_by_name) {

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/names.h"
 #include "train/corpus/commands.h"
 #include "train/corpus/copy_pairs.h"
 #include "train/corpus/grammar.h"
@@ -103,10 +104,12 @@ void run_corpus_synth(const SynthOptions& options) {
   out.commit();
   heldout_out.commit();
 
-  fmt::print("{} pairs -> {}\n{}", counts.total(), pairs_path.string(), counts.text());
-  fmt::print("  dropped   {} queries that are the whole prompt\n", whole_prompt);
-  fmt::print("{} pairs whose query has one of {} held-out words (of {}) -> {}\n", heldout_counts.total(),
-             held_out.size(), held_out.of(), heldout_path.string());
+  fmt::print("{} {} -> {}\n{}", counts.total(), plural(counts.total(), "pair"), pairs_path.string(), counts.text());
+  fmt::print("  dropped   {} {} the whole prompt\n", whole_prompt,
+             plural(whole_prompt, "query that is", "queries that are"));
+  fmt::print("{} {} whose query has one of {} held-out {} (of {}) -> {}\n", heldout_counts.total(),
+             plural(heldout_counts.total(), "pair"), held_out.size(), plural(held_out.size(), "word"), held_out.of(),
+             heldout_path.string());
   if (heldout_counts.total() > 0) fmt::print("{}", heldout_counts.text());
   std::fflush(stdout);
 }

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/names.h"
 #include "kernels/philox.h"
 #include "kernels/thread_pool.h"
 #include "train/data/pack.h"
@@ -225,8 +226,8 @@ void BatchLoader::seek(const LoaderState& state) {
   }
   if (state.epoch != state_->at.epoch) state_->plan(state.epoch);
   if (state.bin > state_->bins.size()) {
-    user_error("data: epoch {} has {} micro-batches, not {}: the data or the recipe has changed since this was saved",
-               state.epoch, state_->bins.size(), state.bin);
+    user_error("data: epoch {} has {} {}, not {}: the data or the recipe has changed since this was saved", state.epoch,
+               state_->bins.size(), plural(state_->bins.size(), "micro-batch", "micro-batches"), state.bin);
   }
   state_->at = state;
 }

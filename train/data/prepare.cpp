@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "core/names.h"
 #include "train/log.h"
 
 namespace unfurl::train {
@@ -38,10 +39,8 @@ std::filesystem::path shard_path(const std::filesystem::path& folder, std::size_
 void write_shards(const DataConfig& config, const Tokenizer& tokenizer, const std::filesystem::path& folder) {
   const SplitPairs data = read_and_split(config);
   const Split& split = data.split;
-  info(
-      "{} pairs in {} groups of one source ({} joined as near-duplicates): {} base, {} re-fine-tune, {} validation, {} "
-      "test",
-      data.pairs.size(), split.groups, split.merged, split.base, split.refine, split.validation, split.test);
+  info("{} {} in {} {} of one source ({} joined as near-duplicates): {}", data.pairs.size(),
+       plural(data.pairs.size(), "pair"), split.groups, plural(split.groups, "group"), split.merged, sides_of(split));
   make_folder(folder);
   for (std::size_t side = 0; side < 4; ++side) {
     for (std::size_t source = 0; source < config.sources.size(); ++source) {
@@ -58,6 +57,11 @@ void write_shards(const DataConfig& config, const Tokenizer& tokenizer, const st
 }
 
 }  // namespace
+
+std::string sides_of(const Split& split) {
+  return fmt::format("{} base, {} re-fine-tune, {} validation, {} test", split.base, split.refine, split.validation,
+                     split.test);
+}
 
 SplitPairs read_and_split(const DataConfig& config) {
   if (config.sources.empty()) user_error("the recipe names no data; set data.sources to a list of {{path, weight}}");
@@ -102,7 +106,8 @@ void train_tokenizer(const Recipe& recipe, const std::filesystem::path& out) {
   config.max_lines = recipe.tokenizer.max_lines;
   config.seed = static_cast<std::uint64_t>(recipe.seed);
   Tokenizer::train(config, texts, out);
-  info("tokenizer of {} pieces from {} texts: {}", config.vocab_size, texts.size(), out.string());
+  info("tokenizer of {} pieces from {} {}: {}", config.vocab_size, texts.size(), plural(texts.size(), "text"),
+       out.string());
 }
 
 Index PreparedData::pairs(Side side_) const {

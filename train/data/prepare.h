@@ -22,6 +22,9 @@ struct SplitPairs {
 /// a share of bad lines, or there is none.
 SplitPairs read_and_split(const DataConfig& config);
 
+/// "300 base, 310 re-fine-tune, 170 validation, 90 test": the pairs of each side, for messages.
+std::string sides_of(const Split& split);
+
 /// The texts (queries and prompts) of the pairs for training, or of the part of it that `config.part` names: what a
 /// tokenizer is trained on.
 std::vector<std::string_view> training_texts(const SplitPairs& data, DataPart part);

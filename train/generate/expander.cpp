@@ -107,8 +107,8 @@ Expansions Expander::expand(std::string_view query, const ExpandSettings& settin
   const Index own_words = verbatim ? count_words(cleaned) : 0;  // tags are no words
   if (settings.max_words > 0 && own_words >= settings.max_words) {
     return unexpanded(query, settings,
-                      fmt::format("the query has {} words already and --max-words is {}: it is returned as it is",
-                                  own_words, settings.max_words));
+                      fmt::format("the query has {} {} already and --max-words is {}: it is returned as it is",
+                                  own_words, plural(own_words, "word"), settings.max_words));
   }
 
   Condition condition = codec_.condition(asked, settings.prefix);
