@@ -7,7 +7,10 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include <array>
+#include <atomic>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <utility>
 
@@ -20,15 +23,46 @@ constexpr std::size_t kBuffer = 1 << 20;
 
 std::string reason() { return std::strerror(errno); }
 
-/// A rename is on disk only when its folder is.
+/// The name of a file that is being written, where a signal handler can read it: it may neither lock nor allocate.
+struct Unfinished {
+  std::atomic<bool> taken{false}, named{false};
+  char path[PATH_MAX] = {};
+};
+std::array<Unfinished, 8> unfinished;  // a writer that finds no place is not listed
+
+int list_unfinished(const std::filesystem::path& path) {
+  const std::string& name = path.native();
+  if (name.size() >= PATH_MAX) return -1;
+  for (std::size_t i = 0; i < unfinished.size(); ++i) {
+    if (unfinished[i].taken.exchange(true)) continue;
+    std::memcpy(unfinished[i].path, name.c_str(), name.size() + 1);
+    unfinished[i].named = true;
+    return static_cast<int>(i);
+  }
+  return -1;
+}
+
+void unlist(int& place) {
+  if (place < 0) return;
+  Unfinished& entry = unfinished[static_cast<std::size_t>(std::exchange(place, -1))];
+  entry.named = false;
+  entry.taken = false;
+}
+
+}  // namespace
+
+void remove_unfinished_files() {
+  for (const Unfinished& entry : unfinished) {
+    if (entry.named) ::unlink(entry.path);
+  }
+}
+
 void sync_folder(const std::filesystem::path& folder) {
   const int descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) return;
   ::fsync(descriptor);
   ::close(descriptor);
 }
-
-}  // namespace
 
 std::string read_file(const std::filesystem::path& path) { return std::string(MappedFile(path).text()); }
 
@@ -40,20 +74,27 @@ void write_file(const std::filesystem::path& path, std::string_view bytes) {
 
 FileWriter::FileWriter(std::filesystem::path path) : path_(std::move(path)), aside_(path_) {
   aside_ += ".tmp";
+  listed_ = list_unfinished(aside_);
   descriptor_ = ::open(aside_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (descriptor_ < 0) throw Error(fmt::format("cannot write {}: {}", path_.string(), reason()));
+  if (descriptor_ >= 0) return;
+  const std::string why = reason();
+  unlist(listed_);
+  throw Error(fmt::format("cannot write {}: {}", path_.string(), why));
 }
 
 FileWriter::~FileWriter() {
-  if (descriptor_ < 0) return;
-  ::close(descriptor_);
+  if (descriptor_ >= 0) discard();
+}
+
+void FileWriter::discard() {
+  ::close(std::exchange(descriptor_, -1));
   ::unlink(aside_.c_str());
+  unlist(listed_);
 }
 
 void FileWriter::give_up(const char* what) {
   const std::string why = reason();
-  ::close(std::exchange(descriptor_, -1));
-  ::unlink(aside_.c_str());
+  discard();
   throw Error(fmt::format("cannot {} {}: {}", what, path_.string(), why));
 }
 
@@ -87,8 +128,10 @@ void FileWriter::commit() {
   if (::close(std::exchange(descriptor_, -1)) != 0 || ::rename(aside_.c_str(), path_.c_str()) != 0) {
     const std::string why = reason();
     ::unlink(aside_.c_str());
+    unlist(listed_);
     throw Error(fmt::format("cannot write {}: {}", path_.string(), why));
   }
+  unlist(listed_);
   sync_folder(path_.parent_path());
 }
 
@@ -134,17 +177,43 @@ void require_other_file(const std::filesystem::path& out, const std::filesystem:
   }
 }
 
-FolderLock::FolderLock(const std::filesystem::path& folder, const char* name) {
-  make_folder(folder);
-  descriptor_ = ::open((folder / name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (descriptor_ < 0) throw Error(fmt::format("cannot write to the folder {}: {}", folder.string(), reason()));
-  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
+FolderLock::FolderLock(std::filesystem::path folder, const char* name)
+    : folder_(std::move(folder)), file_(folder_ / name) {
+  std::error_code ignored;
+  for (auto above = folder_; !above.empty() && !std::filesystem::exists(above, ignored); above = above.parent_path()) {
+    made_.push_back(above);
+  }
+  try {
+    make_folder(folder_);
+    descriptor_ = ::open(file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (descriptor_ < 0) fail("cannot write to the folder {}: {}", folder_.string(), reason());
+  } catch (const Error&) {
+    remove_made();
+    throw;
+  }
+  // A file that has lost its name was that of a lock that has just ended.
+  struct stat status {};
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) != 0 || ::fstat(descriptor_, &status) != 0 || status.st_nlink == 0) {
     ::close(descriptor_);
-    throw UserError(fmt::format("another run is writing to {}; wait for it, or set another output", folder.string()));
+    throw UserError(fmt::format("another run is writing to {}; wait for it, or set another output", folder_.string()));
   }
 }
 
-FolderLock::~FolderLock() { ::close(descriptor_); }
+FolderLock::~FolderLock() {
+  std::error_code error;
+  int entries = 0;
+  for (std::filesystem::directory_iterator it(folder_, error), end; !error && it != end; it.increment(error)) ++entries;
+  if (!error && entries == 1) {
+    ::unlink(file_.c_str());
+    remove_made();
+  }
+  ::close(descriptor_);
+}
+
+/// Those that hold nothing.
+void FolderLock::remove_made() {
+  for (const auto& folder : made_) ::rmdir(folder.c_str());
+}
 
 std::uint64_t hash_bytes(std::string_view bytes, std::uint64_t seed) {
   return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace unfurl {
 
@@ -18,6 +19,7 @@ void write_file(const std::filesystem::path& path, std::string_view bytes);
 
 /// Streams a file the same way: `write` may be called often, `commit` makes it appear. Destroyed without commit, it
 /// leaves nothing.
+/// While it writes, remove_unfinished_files() knows of it.
 class FileWriter {
  public:
   explicit FileWriter(std::filesystem::path path);
@@ -35,12 +37,21 @@ class FileWriter {
  private:
   void put(const char* bytes, std::size_t count);
   void flush();
+  void discard();
   [[noreturn]] void give_up(const char* what);
   std::filesystem::path path_, aside_;
   int descriptor_ = -1;
+  int listed_ = -1;  // place among the unfinished files
   std::size_t size_ = 0;
   std::string buffer_;
 };
+
+/// Removes what unfinished writers of this process have put aside: the last act of a process that a signal ends. May be
+/// called in a signal handler.
+void remove_unfinished_files();
+
+/// Puts the folder's entries on disk: a file that was made or renamed in it survives a power failure only then.
+void sync_folder(const std::filesystem::path& folder);
 
 /// A file mapped read-only. An empty file maps to no bytes.
 class MappedFile {
@@ -66,16 +77,21 @@ void make_folder(const std::filesystem::path& path);
 /// Throws UserError where both paths are one file: what is read would be overwritten.
 void require_other_file(const std::filesystem::path& out, const std::filesystem::path& in);
 
-/// Holds a folder for one process: two that write their results there would overwrite each other's.
+/// Holds a folder for one process: two that write their results there would overwrite each other's. Where nothing has
+/// come into the folder at the end but the lock's own file, that is removed, and so are the folders that were made for
+/// it.
 class FolderLock {
  public:
   /// Makes the folder. Throws UserError where another lock of this name, in this process or another, holds it.
-  explicit FolderLock(const std::filesystem::path& folder, const char* name = ".lock");
+  explicit FolderLock(std::filesystem::path folder, const char* name = ".lock");
   ~FolderLock();
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;
 
  private:
+  void remove_made();
+  std::filesystem::path folder_, file_;
+  std::vector<std::filesystem::path> made_;  // the folders that were not there, innermost first
   int descriptor_ = -1;
 };
 

@@ -164,6 +164,47 @@ TEST(Files, AnOutputIsNotItsOwnInput) {
   EXPECT_TRUE(contains(thrown<UserError>([&] { require_other_file(folder / "b", folder / "a"); }), "overwritten"));
 }
 
+TEST(Files, UnfinishedFilesAreRemovedWhereTheProcessEnds) {
+  const TemporaryFolder folder;
+  write_file(folder / "whole", "x");
+  {
+    FileWriter first(folder / "first"), second(folder / "second");
+    second.write(std::string(3 << 20, 'x'));
+    EXPECT_EQ(files_in(folder.path()), 3u);
+    remove_unfinished_files();
+    EXPECT_EQ(files_in(folder.path()), 1u);
+    EXPECT_THROW(first.commit(), Error);
+  }
+  write_file(folder / "first", "x");
+  FileWriter third(folder / "first");
+  third.commit();
+  remove_unfinished_files();  // there are none any more
+  EXPECT_EQ(files_in(folder.path()), 2u);
+  // More writers at once than can be listed still write.
+  std::vector<std::unique_ptr<FileWriter>> many;
+  for (int i = 0; i < 12; ++i) many.push_back(std::make_unique<FileWriter>(folder / std::to_string(i)));
+  for (const auto& writer : many) writer->commit();
+  many.clear();
+  EXPECT_EQ(files_in(folder.path()), 14u);
+}
+
+TEST(Files, ALockLeavesNothingInAFolderThatNothingCameInto) {
+  const TemporaryFolder folder;
+  { const FolderLock lock(folder / "a" / "b"); }
+  EXPECT_EQ(files_in(folder.path()), 0u);
+  {
+    const FolderLock lock(folder / "a" / "b");
+    write_file(folder / "a" / "b" / "result", "x");
+  }
+  EXPECT_EQ(files_in(folder / "a" / "b"), 2u);
+  std::filesystem::create_directory(folder / "there");
+  { const FolderLock lock(folder / "there"); }
+  EXPECT_EQ(files_in(folder / "there"), 0u);
+  write_file(folder / "file", "");
+  EXPECT_THROW(FolderLock(folder / "file" / "a"), Error);
+  EXPECT_EQ(files_in(folder.path()), 3u);
+}
+
 TEST(Files, AFolderIsHeldOnce) {
   const TemporaryFolder folder;
   {
