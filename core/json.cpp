@@ -117,6 +117,13 @@ Json Json::parse(std::string_view text) {
   return std::move(builder.result);
 }
 
+Json Json::parse_line(std::string_view line) {
+  constexpr std::string_view kFirst = "line 1, ";
+  Builder builder(line);
+  if (nlohmann::json::sax_parse(line, &builder)) return std::move(builder.result);
+  fail("{}", builder.error.substr(builder.error.starts_with(kFirst) ? kFirst.size() : 0));
+}
+
 std::string Json::dump(int indent) const {
   return convert(*this).dump(indent, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }

@@ -33,6 +33,8 @@ class Json {
   /// Throws Error("line L, column C: why") for anything but one well-formed JSON value in valid UTF-8; Error(why) where
   /// it is nested more than 256 deep or an object has a key twice.
   static Json parse(std::string_view text);
+  /// The same of one line of a file, whose number the caller knows: Error("column C: why").
+  static Json parse_line(std::string_view line);
 
   /// One line, or indented by `indent` spaces. Numbers round-trip; a number that is not finite is written as null.
   /// Bytes that are not UTF-8 are replaced by U+FFFD.

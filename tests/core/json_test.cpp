@@ -79,6 +79,23 @@ TEST(Json, DepthIsLimited) {
   EXPECT_EQ(error_of(std::string(1'000'000, '[')), "nested more than 256 deep");
 }
 
+TEST(Json, OneLineOfAFileHasColumnsAlone) {
+  EXPECT_EQ(Json::parse_line(R"({"a":1})"), Json::parse(R"({"a":1})"));
+  const auto error = [](std::string_view line) -> std::string {
+    try {
+      Json::parse_line(line);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "no error";
+  };
+  for (const char* line : {"", "{\"a\": x}", "[1,]", "\"caf\xe9\"", "1e999", "{\"a\":1} 2"}) {
+    EXPECT_TRUE(error(line).starts_with("column ")) << error(line);
+    EXPECT_EQ("line 1, " + error(line), error_of(line));
+  }
+  EXPECT_EQ(error(R"({"a":1,"a":2})"), "the key \"a\" appears twice in an object");
+}
+
 TEST(Json, AKeyMayAppearOnce) {
   EXPECT_EQ(error_of(R"({"a":1,"b":{"a":2},"a":3})"), "the key \"a\" appears twice in an object");
   EXPECT_EQ(Json::parse(R"([{"a":1},{"a":{"a":[]}}])").dump(), R"([{"a":1},{"a":{"a":[]}}])");

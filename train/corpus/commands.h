@@ -14,10 +14,11 @@ struct PairsOptions {
   double copy_share = 0.4;  // copy pairs among all pairs, in [0, 0.9]
   int variants = 5;         // query variants of a prompt, at most; in [1, 16]
   std::uint64_t seed = 1;
+  double bad_line_share = 0.01;  // the run ends where more lines than this are no text; in [0, 1]
 };
 
-/// Throws UserError for a bad option, an unreadable or empty list, or one without a single usable prompt; Error where
-/// `out` cannot be written.
+/// Throws UserError for a bad option, an unreadable or empty list, one with too many bad lines or without a single
+/// usable prompt; Error where `out` cannot be written.
 void run_corpus_pairs(const PairsOptions& options);
 
 /// unfurl corpus synth: pairs from a grammar of our own, no input needed.

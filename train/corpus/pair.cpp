@@ -6,7 +6,6 @@
 #include "core/error.h"
 #include "train/corpus/prefix.h"
 #include "train/corpus/text.h"
-#include "train/log.h"
 
 namespace unfurl::train {
 namespace {
@@ -55,10 +54,10 @@ std::vector<std::string> optional_texts(const Json& object, std::string_view nam
 
 Json parse_line(std::string_view line) {
   try {
-    return Json::parse(line);
+    return Json::parse_line(line);
   } catch (const Error& error) {
     // The parser quotes what it read last, which may be the whole line.
-    std::string_view why = error.what();
+    const std::string_view why = error.what();
     std::size_t end = std::min<std::size_t>(why.size(), 160);
     while (end < why.size() && (why[end] & 0xC0) == 0x80) --end;
     fail("not JSON ({}{})", why.substr(0, end), end < why.size() ? "..." : "");
@@ -95,13 +94,12 @@ Pair parse_pair(std::string_view line) {
   return pair;
 }
 
-PairReader::PairReader(std::filesystem::path path, PairReaderOptions options)
-    : path_(std::move(path)), options_(options), file_(path_) {
+PairReader::PairReader(const std::filesystem::path& path, BadLineRule rule)
+    : file_(path), lines_(count_lines(file_.text())), bad_(path, "pair", lines_, rule) {
   const std::string_view text = file_.text();
   if (trim(text.substr(0, 1 << 16)).empty() && trim(text).empty()) {
-    user_error("{} is empty: it must hold one pair a line, {{\"query\": ..., \"prompt\": ...}}", path_.string());
+    user_error("{} is empty: it must hold one pair a line, {{\"query\": ..., \"prompt\": ...}}", path.string());
   }
-  lines_ = static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n')) + (text.back() == '\n' ? 0 : 1);
 }
 
 bool PairReader::read_line(std::string_view& line) {
@@ -114,13 +112,6 @@ bool PairReader::read_line(std::string_view& line) {
   return true;
 }
 
-void PairReader::note_bad(const char* why) {
-  ++bad_;
-  if (named_.size() < static_cast<std::size_t>(std::max(0, options_.named))) {
-    named_.push_back(fmt::format("{}:{}: {}", path_.string(), line_, why));
-  }
-}
-
 bool PairReader::next(Pair& pair) {
   std::string_view line;
   while (read_line(line)) {
@@ -128,14 +119,11 @@ bool PairReader::next(Pair& pair) {
       pair = parse_pair(line);
       return true;
     } catch (const Error& error) {
-      note_bad(error.what());
+      bad_.note(line_, error.what());
     }
-    if (static_cast<double>(bad_) > options_.max_bad_share * static_cast<double>(lines_)) give_up();
+    if (bad_.too_many()) give_up();
   }
-  if (bad_ > 0 && !std::exchange(warned_, true)) {
-    for (const std::string& named : named_) warn("{}", named);
-    warn("{}: {} of {} lines are not pairs and were left out", path_.string(), bad_, lines_);
-  }
+  if (!std::exchange(warned_, true)) bad_.warn();
   return false;
 }
 
@@ -145,17 +133,14 @@ void PairReader::give_up() {
     try {
       parse_pair(line);
     } catch (const Error& error) {
-      note_bad(error.what());
+      bad_.note(line_, error.what());
     }
   }
-  std::string list;
-  for (const std::string& named : named_) list += (list.empty() ? ": " : "; ") + named;
-  user_error("{}: {} of {} lines are not pairs, more than the {:g} % allowed{}", path_.string(), bad_, lines_,
-             100 * options_.max_bad_share, list);
+  bad_.refuse();
 }
 
-std::vector<Pair> read_pairs(const std::filesystem::path& path, PairReaderOptions options) {
-  PairReader reader(path, options);
+std::vector<Pair> read_pairs(const std::filesystem::path& path, BadLineRule rule) {
+  PairReader reader(path, rule);
   std::vector<Pair> pairs;
   for (Pair pair; reader.next(pair);) pairs.push_back(std::move(pair));
   return pairs;

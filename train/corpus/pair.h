@@ -14,6 +14,7 @@
 
 #include "core/files.h"
 #include "core/json.h"
+#include "train/corpus/bad_lines.h"
 
 namespace unfurl::train {
 
@@ -35,42 +36,32 @@ Json to_json(const Pair& pair);
 /// empty", "there is no prefix ...".
 Pair parse_pair(std::string_view line);
 
-struct PairReaderOptions {
-  double max_bad_share = 0.01;  // share of the file's lines that may be bad
-  int named = 3;                // bad lines that messages name; the others are counted
-};
-
 /// Reads a file pair by pair. A bad line is counted and named, never silently dropped: next() throws one UserError when
 /// the bad lines are more than the given share of all lines; else the end of the file logs a warning about them.
 class PairReader {
  public:
   /// Throws UserError where the file cannot be read or is empty.
-  explicit PairReader(std::filesystem::path path, PairReaderOptions options = {});
+  explicit PairReader(const std::filesystem::path& path, BadLineRule rule = {});
 
   /// The next good pair; false at the end.
   bool next(Pair& pair);
 
   std::size_t lines() const { return lines_; }  // in the whole file
   std::size_t line() const { return line_; }    // 1-based number of the line last read, 0 before the first
-  std::size_t bad() const { return bad_; }      // so far
-  /// The first bad lines, "path:line: why".
-  const std::vector<std::string>& named() const { return named_; }
+  const BadLines& bad() const { return bad_; }  // so far
 
  private:
   bool read_line(std::string_view& line);
-  void note_bad(const char* why);
   [[noreturn]] void give_up();
 
-  std::filesystem::path path_;
-  PairReaderOptions options_;
   MappedFile file_;
-  std::size_t offset_ = 0, lines_ = 0, line_ = 0, bad_ = 0;
+  std::size_t offset_ = 0, lines_, line_ = 0;
+  BadLines bad_;
   bool warned_ = false;
-  std::vector<std::string> named_;
 };
 
 /// All pairs of a file, by a PairReader.
-std::vector<Pair> read_pairs(const std::filesystem::path& path, PairReaderOptions options = {});
+std::vector<Pair> read_pairs(const std::filesystem::path& path, BadLineRule rule = {});
 
 /// Writes a pairs file that appears whole at commit(), or not at all.
 class PairWriter {

@@ -7,6 +7,8 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/names.h"
+#include "train/corpus/bad_lines.h"
 #include "train/corpus/commands.h"
 #include "train/corpus/copy_pairs.h"
 #include "train/corpus/normalize.h"
@@ -21,21 +23,16 @@ constexpr std::uint32_t kVariantPurpose = 0xC0A1, kCopyPurpose = 0xC0A2;
 
 struct PromptList {
   std::vector<std::string> prompts;
-  std::size_t lines = 0, empty = 0, invalid = 0, control = 0, repeated = 0;
+  std::size_t lines = 0, empty = 0, bad = 0, repeated = 0;
 };
-
-bool has_control_characters(std::string_view text) {
-  for (const char c : text) {
-    if ((c >= 0 && c < 0x20 && c != '\t') || c == 0x7f) return true;
-  }
-  return false;
-}
 
 PromptList read_prompts(const PairsOptions& options) {
   const MappedFile file(options.prompts);
-  PromptList list;
-  std::unordered_set<std::string> seen;
   const std::string_view text = file.text();
+  if (text.empty()) user_error("{} is empty: it must hold one prompt a line", options.prompts.string());
+  PromptList list;
+  BadLines bad(options.prompts, "prompt", count_lines(text), {.max_bad_share = options.bad_line_share});
+  std::unordered_set<std::string> seen;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
     std::string_view line = trim(text.substr(at, end - at));
@@ -44,10 +41,8 @@ PromptList read_prompts(const PairsOptions& options) {
     ++list.lines;
     if (line.empty()) {
       ++list.empty;
-    } else if (!valid_utf8(line)) {
-      ++list.invalid;
-    } else if (has_control_characters(line)) {
-      ++list.control;
+    } else if (const std::string_view fault = fault_of_text(line); !fault.empty()) {
+      bad.note(list.lines, fault);
     } else {
       std::string prompt = options.normalize ? normalize_spacing(line) : std::string(line);
       if (split_segments(prompt).empty()) {
@@ -59,10 +54,12 @@ PromptList read_prompts(const PairsOptions& options) {
       }
     }
   }
-  if (list.lines == 0) user_error("{} is empty: it must hold one prompt a line", options.prompts.string());
+  if (bad.too_many()) bad.refuse();
+  bad.warn();
+  list.bad = bad.count();
   if (list.prompts.empty()) {
-    user_error("{}: none of its {} lines is a prompt ({} empty, {} not UTF-8, {} with control characters)",
-               options.prompts.string(), list.lines, list.empty, list.invalid, list.control);
+    user_error("{}: none of its {} {} is a prompt ({} empty, {} bad)", options.prompts.string(), list.lines,
+               plural(list.lines, "line"), list.empty, list.bad);
   }
   return list;
 }
@@ -72,6 +69,9 @@ PromptList read_prompts(const PairsOptions& options) {
 void run_corpus_pairs(const PairsOptions& options) {
   if (!(options.copy_share >= 0 && options.copy_share <= 0.9)) {
     user_error("--copy-share must be between 0 and 0.9, got {:g}", options.copy_share);
+  }
+  if (!(options.bad_line_share >= 0 && options.bad_line_share <= 1)) {
+    user_error("--bad-line-share must be between 0 and 1, got {:g}", options.bad_line_share);
   }
   if (options.variants < 1 || options.variants > 16) {
     user_error("--variants must be between 1 and 16, got {}", options.variants);
@@ -110,17 +110,17 @@ void run_corpus_pairs(const PairsOptions& options) {
     }
   }
   if (counts.total() == 0) {
-    user_error("{}: no pair can be made of its {} prompts: each is a single word", options.prompts.string(),
-               list.prompts.size());
+    user_error("{}: no pair can be made of its {} {}: each is a single word", options.prompts.string(),
+               list.prompts.size(), plural(list.prompts.size(), "prompt"));
   }
   out.commit();
 
-  fmt::print("{} pairs from {} prompts -> {}\n{}", counts.total(), list.prompts.size() - without_pairs,
+  const std::size_t used = list.prompts.size() - without_pairs;
+  fmt::print("{} {} from {} {} -> {}\n{}", counts.total(), plural(counts.total(), "pair"), used, plural(used, "prompt"),
              options.out.string(), counts.text());
-  fmt::print("  dropped   {} queries that are the whole prompt, {} prompts that no query can be made of\n",
-             whole_prompt, without_pairs);
-  fmt::print("  lines     {}: {} empty, {} not UTF-8, {} with control characters, {} repeated\n", list.lines,
-             list.empty, list.invalid, list.control, list.repeated);
+  fmt::print("  dropped   {} {} the whole prompt, {} {} that no query can be made of\n", whole_prompt,
+             plural(whole_prompt, "query that is", "queries that are"), without_pairs, plural(without_pairs, "prompt"));
+  fmt::print("  lines     {}: {} empty, {} bad, {} repeated\n", list.lines, list.empty, list.bad, list.repeated);
   if (options.copy_share > 0 && copy_sources == 0) {
     fmt::print("  no copy pairs: no prompt has two flavors, and copy pairs borrow them\n");
   }

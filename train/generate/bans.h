@@ -21,7 +21,8 @@ class Bans {
   /// Phrases of nothing but spaces are left out.
   explicit Bans(std::vector<std::string> phrases);
 
-  /// One ban of the command line: a file with one phrase a line where `phrase_or_file` names one, else a phrase.
+  /// One ban of the command line: a file with one phrase a line where `phrase_or_file` names one, else a phrase. Throws
+  /// UserError where too many lines of the file are no text.
   static std::vector<std::string> read(const std::string& phrase_or_file);
 
   bool empty() const { return phrases_.empty(); }

@@ -25,9 +25,10 @@ Index whole_number(const Json& value) { return value.as_integer(); }
 float number(const Json& value) { return static_cast<float>(value.as_number()); }
 
 std::uint64_t seed_number(const Json& value) {
-  const std::int64_t seed = value.as_integer();
-  if (seed < 0) user_error("a seed is a whole number of 0 or more, not {}", seed);
-  return static_cast<std::uint64_t>(seed);
+  if (!value.is_integer() || value.as_integer() < 0) {
+    user_error("seed: must be a whole number from 0 to {}, got {}", INT64_MAX, value.dump());
+  }
+  return static_cast<std::uint64_t>(value.as_integer());
 }
 
 struct Key {
@@ -96,7 +97,7 @@ Json answer_request(std::string_view line, Expander* expander, const ExpandSetti
                     std::optional<std::uint64_t> fixed_seed) {
   Json reply = Json::object();
   try {
-    const Json parsed = Json::parse(line);
+    const Json parsed = Json::parse_line(line);
     if (!parsed.is_object()) user_error("a request is a JSON object, not {}", parsed.kind());
     if (const Json* id = parsed.find("id")) reply["id"] = *id;
     if (const Json* query = parsed.find("query"); query != nullptr && query->is_string()) reply["query"] = *query;

@@ -92,7 +92,9 @@ class Session {
       changed.prefix = value;
       expander_.check_prefix(changed.prefix);
     } else if (name == ":seed") {
-      changed.seed = parse<std::uint64_t>(name, value);
+      const Index seed = parse<Index>(name, value);
+      if (seed < 0) user_error("{} takes a number from 0 on, not {}", name, value);
+      changed.seed = static_cast<std::uint64_t>(seed);
     } else if (name == ":temperature") {
       changed.sampling.temperature = parse<float>(name, value);
     } else if (name == ":words") {

@@ -45,7 +45,8 @@ TEST(Pair, SaysWhyALineIsBad) {
   EXPECT_EQ(why_not(""), "empty line");
   EXPECT_EQ(why_not(" \t\r"), "empty line");
   EXPECT_TRUE(why_not("{\"query\": \"a\"").starts_with("not JSON (")) << why_not("{\"query\": \"a\"");
-  EXPECT_TRUE(why_not("query,prompt").starts_with("not JSON ("));
+  EXPECT_TRUE(why_not("query,prompt").starts_with("not JSON (column 1: ")) << why_not("query,prompt");
+  EXPECT_EQ(why_not("{\"query\": x}").find("line"), std::string::npos) << "the file's line is the reader's to say";
   EXPECT_EQ(why_not("[1, 2]"), "not an object, but an array");
   EXPECT_EQ(why_not("\"text\""), "not an object, but a string");
   EXPECT_EQ(why_not(R"({"prompt":"a"})"), "query is missing");
@@ -78,10 +79,10 @@ TEST(PairReader, NamesBadLinesAndGoesOn) {
   std::size_t good = 0;
   for (Pair pair; reader.next(pair);) ++good;
   EXPECT_EQ(good, 298u);
-  EXPECT_EQ(reader.bad(), 2u);
-  ASSERT_EQ(reader.named().size(), 2u);
-  EXPECT_EQ(reader.named()[0], (folder / "pairs.jsonl").string() + ":8: empty line");
-  EXPECT_EQ(reader.named()[1], (folder / "pairs.jsonl").string() + ":10: query is missing");
+  EXPECT_EQ(reader.bad().count(), 2u);
+  ASSERT_EQ(reader.bad().named().size(), 2u);
+  EXPECT_EQ(reader.bad().named()[0], (folder / "pairs.jsonl").string() + ":8: empty line");
+  EXPECT_EQ(reader.bad().named()[1], (folder / "pairs.jsonl").string() + ":10: query is missing");
   Pair pair;
   EXPECT_FALSE(reader.next(pair)) << "the end stays the end";
 }

@@ -118,12 +118,44 @@ TEST(CorpusPairs, IsDeterministic) {
 
 TEST(CorpusPairs, CountsWhatItDrops) {
   const TemporaryFolder folder;
-  const Outcome made =
-      run(folder, "a red fox, moody, 8k\n\nA Red Fox, moody, 8k\r\nbad \xff byte\nbell \x07\ntower\nowl at night\n");
-  EXPECT_NE(made.summary.find("lines     7: 1 empty, 1 not UTF-8, 1 with control characters, 1 repeated"),
-            std::string::npos)
-      << made.summary;
+  const std::string text =
+      "a red fox, moody, 8k\n\nA Red Fox, moody, 8k\r\nbad \xff byte\nbell \x07\ntower\nowl at night\n";
+  testing::internal::CaptureStderr();
+  const Outcome made = run(folder, text, {.bad_line_share = 0.5});
+  const std::string warnings = testing::internal::GetCapturedStderr();
+  EXPECT_NE(made.summary.find("lines     7: 1 empty, 2 bad, 1 repeated"), std::string::npos) << made.summary;
   EXPECT_NE(made.summary.find("2 queries that are the whole prompt"), std::string::npos) << made.summary;
+  const std::string path = (folder / "prompts.txt").string();
+  for (const char* part :
+       {":4: invalid UTF-8\n", ":5: a control character\n", ": 2 of 7 lines are not prompts and were left out\n"}) {
+    EXPECT_NE(warnings.find(path + part), std::string::npos) << warnings;
+  }
+}
+
+TEST(CorpusPairs, EndsWhereTooManyLinesAreBad) {
+  const TemporaryFolder folder;
+  const auto mistake = [&](const std::string& text, PairsOptions options = {}) -> std::string {
+    try {
+      run(folder, text, options);
+    } catch (const UserError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const std::string path = (folder / "prompts.txt").string();
+  EXPECT_EQ(mistake("a red fox, moody\nbad \xff byte\n"),
+            path + ": 1 of 2 lines is not a prompt, more than the 1 % allowed: " + path + ":2: invalid UTF-8");
+  std::string binary;
+  for (int i = 0; i < 4000; ++i) binary += static_cast<char>(i * 37 + i / 256);
+  EXPECT_TRUE(mistake(binary).starts_with(path + ": ")) << mistake(binary);
+  EXPECT_FALSE(std::filesystem::exists(folder / "pairs.jsonl"));
+  std::string many;
+  for (int i = 0; i < 99; ++i) many += "a red fox number " + std::to_string(i) + ", moody\n";
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(mistake(many + "bell \x07\n"), "") << "the share itself is allowed";
+  EXPECT_NE(testing::internal::GetCapturedStderr().find("1 of 100 lines is not a prompt and was left out"),
+            std::string::npos);
+  EXPECT_NE(mistake(many + "bell \x07\n", {.bad_line_share = 0}), "");
 }
 
 TEST(CorpusPairs, RefusesBadInput) {
@@ -133,6 +165,7 @@ TEST(CorpusPairs, RefusesBadInput) {
   EXPECT_THROW(run(folder, kPrompts, {.copy_share = 1}), UserError);
   EXPECT_THROW(run(folder, kPrompts, {.copy_share = std::nan("")}), UserError);
   EXPECT_THROW(run(folder, kPrompts, {.variants = 0}), UserError);
+  EXPECT_THROW(run(folder, kPrompts, {.bad_line_share = 2}), UserError);
   EXPECT_FALSE(std::filesystem::exists(folder / "pairs.jsonl")) << "nothing half-written";
   EXPECT_FALSE(std::filesystem::exists(folder / "pairs.jsonl.tmp"));
   write_file(folder / "list.txt", kPrompts);

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"
 
 namespace unfurl::train {
@@ -62,6 +63,21 @@ TEST(Bans, AreReadFromFiles) {
   EXPECT_EQ(Bans::read((folder / "bans.txt").string()),
             (std::vector<std::string>{"Greg Rutkowski", "artstation", "last"}));
   EXPECT_EQ(Bans::read("greg rutkowski"), (std::vector<std::string>{"greg rutkowski"}));
+}
+
+TEST(Bans, AFileThatIsNoTextIsRefused) {
+  const tests::TemporaryFolder folder;
+  const std::string path = (folder / "bans.txt").string();
+  write_file(path, "artstation\nbad \xff byte\n");
+  EXPECT_EQ(tests::error_of([&] { Bans::read(path); }),
+            path + ": 1 of 2 lines is not a phrase, more than the 1 % allowed: " + path + ":2: invalid UTF-8");
+  write_file(path, std::string("\0\1\2", 3));
+  EXPECT_EQ(tests::error_of([&] { Bans::read(path); }),
+            path + ": 1 of 1 line is not a phrase, more than the 1 % allowed: " + path + ":1: a control character");
+  std::string many;
+  for (int i = 0; i < 150; ++i) many += "phrase " + std::to_string(i) + '\n';
+  write_file(path, many + "\x80\n");
+  EXPECT_EQ(Bans::read(path).size(), 150u);
 }
 
 }  // namespace
