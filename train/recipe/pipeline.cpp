@@ -57,23 +57,47 @@ Node write_stage(Stage& stage) {
   return out;
 }
 
-/// Puts folders for "$NAME" in the paths of all stages.
-void resolve(Pipeline& pipeline, const std::string& file) {
+/// The place where a text is written below a node, "" where it is not.
+std::string place_of(const std::string& text, const Node& node) {
+  if (node.kind == Node::Kind::scalar) return node.text == text ? node.where : "";
+  for (const Node& item : node.items) {
+    if (std::string where = place_of(text, item); !where.empty()) return where;
+  }
+  return "";
+}
+
+/// NAME of "$NAME/...".
+std::string stage_named_by(const std::string& path) { return path.substr(1, path.find('/') - 1); }
+
+/// Puts folders for "$NAME" in the paths of all stages. `common` and `items` are what they were read from.
+void resolve(Pipeline& pipeline, const Node& common, const std::vector<Node>& items) {
   std::vector<std::string> known;
   for (const Stage& stage : pipeline.stages) known.push_back(stage.name);
   for (Stage& stage : pipeline.stages) {
     if (stage.recipe.output.empty()) stage.recipe.output = pipeline.output + '/' + stage.name;
   }
-  for (Stage& stage : pipeline.stages) {
+  for (std::size_t i = 0; i < pipeline.stages.size(); ++i) {
+    Stage& stage = pipeline.stages[i];
+    const auto place = [&](const std::string& path) {
+      const std::string own = place_of(path, items[i]);
+      return fmt::format("{}: stage {}", own.empty() ? place_of(path, common) : own, stage.name);
+    };
+    const auto number = [&](const std::string& path) {
+      const std::string name = stage_named_by(path);
+      const auto found = std::ranges::find(known, name);
+      if (found == known.end()) user_error("{}: {} names no stage{}", place(path), path, did_you_mean(name, known));
+      return static_cast<std::size_t>(found - known.begin());
+    };
+    // Keys that a stage of this kind does not read may name any stage: the common ones stand in all.
+    for (const std::string& path : stage_inputs(stage)) {
+      if (!path.starts_with('$') || number(path) < i) continue;
+      user_error("{}: it reads {}, but {}; name a stage before it", place(path), path,
+                 number(path) == i ? "that is its own folder" : "that stage comes later");
+    }
     const auto folder = [&](std::string& path) {
-      if (!path.starts_with('$')) return;
-      const std::size_t end = std::min(path.find('/'), path.size());
-      const std::string name = path.substr(1, end - 1);
-      const auto found = std::ranges::find(pipeline.stages, name, &Stage::name);
-      if (found == pipeline.stages.end()) {
-        user_error("{}: stage {}: {} names no stage{}", file, stage.name, path, did_you_mean(name, known));
+      if (path.starts_with('$')) {
+        path = pipeline.stages[number(path)].recipe.output + path.substr(std::min(path.find('/'), path.size()));
       }
-      path = found->recipe.output + path.substr(end);
     };
     Schema about, recipe;
     describe_stage(about, stage);
@@ -107,6 +131,12 @@ Pipeline load_pipeline(const std::filesystem::path& path, const std::vector<std:
   Node dumped = Node::list();
   for (const Node& item : stages.items) {
     Stage stage = bind_stage(node, item, file);
+    if (stage.kind == StageKind::pairs && stage.recipe.data.prompts.empty()) {
+      user_error("{}: stage {}: data.prompts is missing: the list of prompts, one a line", item.where, stage.name);
+    }
+    if (std::ranges::find(stage.runs, "") != stage.runs.end()) {
+      user_error("{}: stage {}: an item of runs is empty; name a run's folder", item.where, stage.name);
+    }
     if (std::ranges::find(pipeline.stages, stage.name, &Stage::name) != pipeline.stages.end()) {
       user_error("{}: there are two stages named \"{}\": give one another name", item.where, stage.name);
     }
@@ -123,7 +153,7 @@ Pipeline load_pipeline(const std::filesystem::path& path, const std::vector<std:
   resolved.put("output", Node::scalar(pipeline.output));
   resolved.put("stages", std::move(dumped));
   pipeline.resolved = to_yaml(resolved);
-  resolve(pipeline, file);
+  resolve(pipeline, node, stages.items);
   return pipeline;
 }
 

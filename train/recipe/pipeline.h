@@ -41,7 +41,8 @@ struct Pipeline {
 };
 
 /// As load_recipe; `--set` reaches a stage by number or name: "stages.1.train.steps=5", "stages.base.train.steps=5".
-/// Throws UserError for a stage without a kind, two stages of one name, or a "$NAME" that is no stage.
+/// Throws UserError for a stage without a kind, two stages of one name, a "$NAME" that is no stage, or one that is read
+/// by a stage before it.
 Pipeline load_pipeline(const std::filesystem::path& path, const std::vector<std::string>& sets = {});
 
 /// True where the file (or one it extends) lists stages.

@@ -102,7 +102,7 @@ void describe(Schema& schema, TokenizerRecipe& config) {
 }
 
 void describe(Schema& schema, SourceConfig& config) {
-  schema.path("path", config.path, "JSONL of pairs {\"query\", \"prompt\", \"prefix\"?, \"id\"?}");
+  schema.required_path("path", config.path, "JSONL of pairs {\"query\", \"prompt\", \"prefix\"?, \"id\"?}");
   schema.field("weight", config.weight, "how often its pairs are seen, relative to the other sources'", positive());
 }
 

@@ -34,6 +34,12 @@ void read_number(const Node& node, const std::string& name, const std::string& t
   T read{};
   const char* const end = node.text.data() + node.text.size();
   const auto [stop, problem] = std::from_chars(node.text.data(), end, read);
+  if constexpr (std::integral<T>) {
+    if (problem == std::errc::result_out_of_range && stop == end && limits.most > 1e18) {
+      user_error("{}: {} must be {} and at most {}, got {}", node.where, name, type, std::numeric_limits<T>::max(),
+                 node.described());
+    }
+  }
   bool good = node.kind == Node::Kind::scalar && problem == std::errc() && stop == end;
   if constexpr (std::floating_point<T>) good = good && std::isfinite(read);
   const auto number = static_cast<double>(read);
@@ -119,6 +125,11 @@ void Schema::path(const char* name, std::string& value, const char* help) {
   fields_.back().path = &value;
 }
 
+void Schema::required_path(const char* name, std::string& value, const char* help) {
+  path(name, value, help);
+  fields_.back().required = true;
+}
+
 void Schema::field(const char* name, std::vector<std::string>& value, const char* help) {
   Field& added = add(name, "list of texts", help);
   added.read = [full = inner_name(name), &value](const Node& node) { read_texts(node, full, "a list", value); };
@@ -188,9 +199,8 @@ Field& Schema::add_list(const char* name, const char* help, std::function<void(s
 }
 
 void Schema::read(const Node& node) const {
-  if (node.kind == Node::Kind::null) return;
   const std::string here = name_.empty() ? "the recipe" : name_;
-  if (node.kind != Node::Kind::map)
+  if (node.kind != Node::Kind::map && node.kind != Node::Kind::null)
     user_error("{}: {} must be a map of keys, got {}", node.where, here, node.described());
   for (const Node& member : node.items) {
     const auto found = std::ranges::find(fields_, member.key, &Field::name);
@@ -200,6 +210,10 @@ void Schema::read(const Node& node) const {
       user_error("{}: unknown key \"{}\" in {}{}", member.where, member.key, here, did_you_mean(member.key, known));
     }
     found->read(member);
+  }
+  for (const Field& field : fields_) {
+    if (!field.required || !field.path->empty()) continue;
+    user_error("{}: {} is missing or empty: {}", node.where, inner_name(field.name.c_str()), field.help);
   }
 }
 

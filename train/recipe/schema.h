@@ -41,6 +41,7 @@ struct Field {
   std::function<Schema()> sample;              // of a list of groups: a default item
   std::vector<std::string>* paths = nullptr;   // of a list of paths
   std::string* path = nullptr;                 // of a path
+  bool required = false;                       // a path that must not be empty
 };
 
 class Schema {
@@ -62,6 +63,8 @@ class Schema {
   }
   /// A file or folder, relative to the working folder; "$NAME" in a pipeline is the folder of that stage.
   void path(const char* name, std::string& value, const char* help);
+  /// One that read() throws for where it is not there after it.
+  void required_path(const char* name, std::string& value, const char* help);
   void paths(const char* name, std::vector<std::string>& value, const char* help);
   /// A struct with keys of its own.
   template <class T>

@@ -97,7 +97,7 @@ TEST_F(PipelineTest, MistakesNameTheStage) {
   EXPECT_EQ(message("stages: [{kind: train}, {kind: train}]"),
             "p.yaml:1: there are two stages named \"train\": give one another name");
   EXPECT_EQ(message("stages: [{kind: train, start: $bsae}, {kind: train, name: base}]"),
-            "p.yaml: stage train: $bsae names no stage; did you mean \"base\"?");
+            "p.yaml:1: stage train: $bsae names no stage; did you mean \"base\"?");
   EXPECT_EQ(message("stages: [{kind: train, batch: {slots: 3}}]"),
             "p.yaml: stage train: batch.slots must be a power of two, got 3");
   EXPECT_EQ(message("stages: []"), "p.yaml:1: stages is empty");
@@ -107,6 +107,33 @@ TEST_F(PipelineTest, MistakesNameTheStage) {
   write_file(folder_.path() / "p.yaml", kText);
   EXPECT_THROW(load_recipe(folder_.path() / "p.yaml"), UserError);
   EXPECT_TRUE(is_pipeline(folder_.path() / "p.yaml"));
+}
+
+TEST_F(PipelineTest, AStageReadsOnlyWhatIsMadeBeforeIt) {
+  const std::string before = "data: {sources: [{path: a.jsonl}]}\nstages:\n";
+  EXPECT_EQ(message(before + "  - {kind: train, name: a,\n     start: $b}\n  - {kind: train, name: b}\n"),
+            "p.yaml:4: stage a: it reads $b, but that stage comes later; name a stage before it");
+  EXPECT_EQ(message(before + "  - {kind: train, name: a, start: $a/step-000010}\n"),
+            "p.yaml:3: stage a: it reads $a/step-000010, but that is its own folder; name a stage before it");
+  EXPECT_EQ(
+      message(before + "  - {kind: train, name: a}\n  - {kind: eval, runs: [$a, $b]}\n  - {kind: train, name: b}"),
+      "p.yaml:4: stage eval: it reads $b, but that stage comes later; name a stage before it");
+  EXPECT_EQ(message("tokenizer: {path: $t/t.model}\n" + before + "  - {kind: train, name: a}\n" +
+                    "  - {kind: tokenizer, name: t}\n"),
+            "p.yaml:1: stage a: it reads $t/t.model, but that stage comes later; name a stage before it");
+  EXPECT_TRUE(
+      message(before + "  - {kind: train, name: a}\n", {"stages.a.start=$a"}).starts_with("--set stages.a.start"))
+      << message(before + "  - {kind: train, name: a}\n", {"stages.a.start=$a"});
+}
+
+TEST_F(PipelineTest, PathsThatAreMissingAreNamed) {
+  EXPECT_EQ(message("stages:\n  - {kind: pairs}\n"),
+            "p.yaml:2: stage pairs: data.prompts is missing: the list of prompts, one a line");
+  EXPECT_EQ(message("stages:\n  - {kind: eval, runs: [\"\"]}\n"),
+            "p.yaml:2: stage eval: an item of runs is empty; name a run's folder");
+  EXPECT_EQ(message("data:\n  sources:\n    - {path: a}\n    - {weight: 2}\nstages: [{kind: synth}]\n"),
+            "p.yaml:4: data.sources.1.path is missing or empty: JSONL of pairs {\"query\", \"prompt\", \"prefix\"?, "
+            "\"id\"?}");
 }
 
 TEST_F(PipelineTest, TheResolvedFormReadsBack) {

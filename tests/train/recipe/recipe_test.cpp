@@ -84,7 +84,14 @@ TEST(Recipe, MistakesNameTheLineAndTheKey) {
   EXPECT_EQ(message_of_text("train: {steps: 0}"),
             "r.yaml:1: train.steps must be an integer >= 1 and <= 1000000000000, got \"0\"");
   EXPECT_EQ(message_of_text("seed: 99999999999999999999"),
-            "r.yaml:1: seed must be an integer >= 0, got \"99999999999999999999\"");
+            "r.yaml:1: seed must be an integer >= 0 and at most 9223372036854775807, got \"99999999999999999999\"");
+  EXPECT_EQ(message_of_text("seed: 9223372036854775807"), "");
+  EXPECT_EQ(message_of_text("data: {sources: [{weight: 2}]}"),
+            "r.yaml:1: data.sources.0.path is missing or empty: JSONL of pairs {\"query\", \"prompt\", \"prefix\"?, "
+            "\"id\"?}");
+  EXPECT_EQ(message_of_text("data:\n  sources:\n    - {path: \"\"}\n").substr(0, 47),
+            "r.yaml:3: data.sources.0.path is missing or emp");
+  EXPECT_EQ(message_of_text("data: {sources: [~]}").substr(0, 47), "r.yaml:1: data.sources.0.path is missing or emp");
   EXPECT_EQ(message_of_text("seed: [1]"), "r.yaml:1: seed must be an integer >= 0, got a list");
   EXPECT_EQ(message_of_text("seed:"), "r.yaml:1: seed must be an integer >= 0, got nothing");
   EXPECT_EQ(message_of_text("model: {tied: 1}"), "r.yaml:1: model.tied must be true or false, got \"1\"");
