@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 
-#include "core/error.h"
 #include "core/files.h"
 #include "core/safetensors.h"
 #include "train/log.h"
@@ -36,6 +36,29 @@ std::vector<Index> shape_of(const Tensor& tensor) {
   std::vector<Index> shape;
   for (int i = 0; i < tensor.rank(); ++i) shape.push_back(tensor.size(i));
   return shape;
+}
+
+bool is_finite(const Tensor& tensor) {
+  const auto matrix = tensor.matrix<float>();
+  for (Index r = 0; r < tensor.rows(); ++r) {
+    const float* row = matrix.row(r);
+    if (!std::all_of(row, row + tensor.cols(), [](float value) { return std::isfinite(value); })) return false;
+  }
+  return true;
+}
+
+void require_finite(const fs::path& run, const CheckpointContent& content) {
+  for (const NamedTensor& named : content.model) {
+    if (is_finite(named.tensor)) continue;
+    const std::vector<Index> before = checkpoint_steps(run);
+    const std::string other = before.empty() ? ""
+                                             : fmt::format(", or with start: {} and another output",
+                                                           checkpoint_path(run, before.back()).string());
+    throw NotFinite(
+        fmt::format("step {}: the weights \"{}\" are not finite, and no checkpoint is made of them; lower "
+                    "optimizer.learning_rate, and start over with --fresh{}",
+                    content.step, named.name, other));
+  }
 }
 
 }  // namespace
@@ -102,6 +125,7 @@ void read_tensors(const fs::path& path, const std::vector<NamedTensor>& tensors)
 fs::path checkpoint_path(const fs::path& run, Index step) { return run / fmt::format("step-{:06}", step); }
 
 fs::path write_checkpoint(const fs::path& run, const CheckpointContent& content) {
+  require_finite(run, content);
   const fs::path target = checkpoint_path(run, content.step);
   fs::path aside = target;
   aside += ".tmp";
@@ -126,6 +150,7 @@ fs::path write_checkpoint(const fs::path& run, const CheckpointContent& content)
     write_file(aside / kStateFile, state.dump(2) + "\n");
     fs::remove_all(target);
     fs::rename(aside, target);
+    sync_folder(run);
   } catch (const std::exception& error) {
     fs::remove_all(aside, ignored);
     fail("checkpoint of step {}: {}", content.step, error.what());
@@ -176,7 +201,9 @@ std::optional<fs::path> newest_checkpoint(const fs::path& run) {
       verify_checkpoint(path);
       return path;
     } catch (const Error& error) {
-      warn("{}; the checkpoint before it is used", error.what());
+      const auto before = std::next(step);
+      warn("{}; {}", error.what(),
+           before == steps.rend() ? "no checkpoint is left to go back to" : fmt::format("step {} is tried", *before));
     }
   }
   return std::nullopt;
@@ -194,8 +221,11 @@ fs::path resolve_checkpoint(const fs::path& path) {
     }
   }
   const auto newest = newest_checkpoint(path);
-  if (!newest) user_error("{} holds no checkpoint; train first, or name another folder", path.string());
-  return *newest;
+  if (newest) return *newest;
+  if (checkpoint_steps(path).empty()) {
+    user_error("{} holds no checkpoint; train first, or name another folder", path.string());
+  }
+  user_error("no checkpoint in {} is whole; copy one back, or train again with --fresh", path.string());
 }
 
 void prune_checkpoints(const fs::path& run, Index keep, Index best) {

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "core/json.h"
 #include "core/parameters.h"
 
@@ -40,7 +41,14 @@ struct CheckpointContent {
   Json state;  // completed with "format", "step" and "files"
 };
 
-/// Writes `run`/step-N and returns its path. Throws Error where the disk does not take it; nothing is left then.
+/// The weights have diverged: no checkpoint is made of them, now or later.
+class NotFinite : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Writes `run`/step-N and returns its path. Throws NotFinite where a weight is NaN or infinite, Error where the disk
+/// does not take it; what was there before stays then, and nothing else is left.
 std::filesystem::path write_checkpoint(const std::filesystem::path& run, const CheckpointContent& content);
 
 /// The steps of a run that have a checkpoint, ascending.
@@ -50,11 +58,11 @@ std::filesystem::path checkpoint_path(const std::filesystem::path& run, Index st
 /// Reads state.json and checks sizes and checksums of all files. Throws UserError naming what is damaged.
 Json verify_checkpoint(const std::filesystem::path& checkpoint);
 
-/// The newest whole checkpoint; damaged newer ones are named in a warning. Nothing where there is none.
+/// The newest whole checkpoint; damaged newer ones are named in warnings. Nothing where there is none.
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& run);
 
 /// What `path` means: a checkpoint folder itself, or a run's best checkpoint (as its run.json says), else its newest.
-/// Throws UserError where there is none.
+/// Throws UserError where there is none, or none is whole.
 std::filesystem::path resolve_checkpoint(const std::filesystem::path& path);
 
 /// Removes all but the newest `keep` checkpoints and the one of step `best`, and what killed runs left half-written.

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
 #include "core/optim/adamw.h"
 #include "core/safetensors.h"
@@ -209,6 +210,19 @@ TEST_F(CheckpointTest, NewestIsTheNewestWholeOne) {
   EXPECT_TRUE(has(warnings, "step-1000000") && has(warnings, "step-000010")) << warnings;
 }
 
+TEST_F(CheckpointTest, WhereNoneIsWholeNoneIsPromised) {
+  for (const Index step : {2, 4}) tests::spill(write(step) / kFiles[0], "short");
+  testing::internal::CaptureStderr();
+  EXPECT_FALSE(newest_checkpoint(folder.path()));
+  const std::string warnings = testing::internal::GetCapturedStderr();
+  EXPECT_TRUE(has(warnings, "; step 2 is tried\n")) << warnings;
+  EXPECT_TRUE(warnings.ends_with("; no checkpoint is left to go back to\n")) << warnings;
+  testing::internal::CaptureStderr();
+  EXPECT_TRUE(has(message_of<UserError>([&] { resolve_checkpoint(folder.path()); }),
+                  "no checkpoint in " + folder.path().string() + " is whole; copy one back, or train again"));
+  testing::internal::GetCapturedStderr();
+}
+
 TEST_F(CheckpointTest, ResolvesRunsAndCheckpoints) {
   EXPECT_TRUE(has(message_of<UserError>([&] { resolve_checkpoint(folder / "none"); }), "there is no run"));
   EXPECT_TRUE(has(message_of<UserError>([&] { resolve_checkpoint(folder.path()); }), "holds no checkpoint"));
@@ -246,6 +260,27 @@ TEST_F(CheckpointTest, AFailedWriteLeavesNothing) {
   write(1);
   EXPECT_NE(message_of<Error>([&] { write_checkpoint(folder.path(), content); }), "");
   EXPECT_NO_THROW(verify_checkpoint(folder / "step-000001"));
+}
+
+TEST_F(CheckpointTest, WeightsThatAreNotFiniteAreNotWritten) {
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+    const Trained trained(3);
+    const CheckpointContent content = trained.content(9, folder.path());
+    trained.decoder.parameters()[trained.decoder.parameters().all().size() - 1].data<float>()[0] = bad;
+    const std::string error = message_of<NotFinite>([&] { write_checkpoint(folder.path(), content); });
+    EXPECT_TRUE(error.starts_with("step 9: the weights \"")) << error;
+    EXPECT_TRUE(has(error, "are not finite") && !has(error, "start: ")) << error;
+    EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"source.model"}));
+  }
+  // A part of a joint matrix is named, and the checkpoints before stay.
+  write(4);
+  const Trained trained(3);
+  trained.decoder.block(1).output.columns(12, 22).matrix<float>().row(5)[3] = std::numeric_limits<float>::quiet_NaN();
+  const CheckpointContent content = trained.content(9, folder.path());
+  const std::string error = message_of<NotFinite>([&] { write_checkpoint(folder.path(), content); });
+  EXPECT_TRUE(has(error, "\"layers.1.down.weight\"")) << error;
+  EXPECT_TRUE(has(error, "start: " + (folder / "step-000004").string())) << error;
+  EXPECT_EQ(checkpoint_steps(folder.path()), (std::vector<Index>{4}));
 }
 
 TEST_F(CheckpointTest, WritesOverWhatAKilledRunLeft) {

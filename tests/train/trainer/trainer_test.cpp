@@ -6,11 +6,13 @@
 #include <unistd.h>
 
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <limits>
 
 #include "core/files.h"
 #include "core/json.h"
+#include "core/safetensors.h"
 #include "tests/support/subprocess.h"
 #include "tests/train/data/fixture.h"
 #include "tests/train/trainer/fixture.h"
@@ -47,6 +49,23 @@ Ran train(const Recipe& recipe, const TrainSettings& settings = {}) {
   }
   ran.messages = testing::internal::GetCapturedStderr();
   return ran;
+}
+
+/// Makes one number of a tensor NaN, as if the checkpoint had been written with it.
+void poison(const fs::path& checkpoint, const std::string& tensor, Index element) {
+  const fs::path model = checkpoint / "model.safetensors", path = checkpoint / "state.json";
+  std::string bytes = read_file(model);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  {
+    const SafetensorsFile file(model);
+    const auto last = file.tensors().back().bytes;
+    const auto from_end = last.data() + last.size() - file.at(tensor).bytes.data();
+    std::memcpy(bytes.data() + bytes.size() - from_end + element * sizeof nan, &nan, sizeof nan);
+  }
+  tests::spill(model, bytes);
+  Json state = Json::parse(read_file(path));
+  state["files"]["model.safetensors"]["xxh3"] = fmt::format("{:016x}", hash_bytes(bytes));
+  tests::spill(path, state.dump());
 }
 
 std::string weights(const fs::path& run, Index step) {
@@ -193,16 +212,9 @@ TEST_F(TrainerTest, ThreadsAndRecomputationDoNotChangeBits) {
 
 TEST_F(TrainerTest, NumbersThatAreNotFiniteAreNamedAndSkippedAndEndTheRun) {
   ASSERT_TRUE(train(tiny_recipe(a, {"train.steps=1"})).outcome.finished);
-  LoadedRun run = load_run(a);
-  run.decoder->block(1).output.data<float>()[7] = std::numeric_limits<float>::quiet_NaN();
-  CheckpointContent content;
-  content.step = 1;
-  content.model = named_tensors(run.decoder->parameters());
-  content.tokenizer = run.checkpoint / "tokenizer.model";
-  content.state["recipe"] = dump_recipe(run.recipe);
-  write_checkpoint(folder / "bad", content);
-  const Ran ran = train(tiny_recipe(b, {"start=" + (folder / "bad").string(), "train.non_finite_limit=3",
-                                        "train.validate_every=2", "samples.queries=[]"}));
+  poison(checkpoint_path(a, 1), "layers.1.down.weight", 7);
+  const Ran ran = train(tiny_recipe(
+      b, {"start=" + a.string(), "train.non_finite_limit=3", "train.validate_every=2", "samples.queries=[]"}));
   EXPECT_TRUE(ran.failure.starts_with("step 3: not finite: the loss and the gradient of embedding.weight; 3 times"))
       << ran.failure;
   for (const char* step :
@@ -212,6 +224,46 @@ TEST_F(TrainerTest, NumbersThatAreNotFiniteAreNamedAndSkippedAndEndTheRun) {
   EXPECT_FALSE(has(ran.messages, "step 4"));
   EXPECT_TRUE(checkpoint_steps(b).empty());
   EXPECT_FALSE(has(read_file(b / "metrics.jsonl"), "nan"));
+}
+
+TEST_F(TrainerTest, WeightsThatAreNotFiniteEndTheRunAndItsCheckpointsStay) {
+  // In the embedding of a piece that no text has: the loss stays finite.
+  const Index element = Tokenizer::kModeR * 32 + 5;
+  const std::vector<std::string> sets = {"model.tied=false", "train.checkpoint_every=1", "train.keep=100",
+                                         "train.validate_every=0", "samples.queries=[]"};
+  ASSERT_TRUE(train(tiny_recipe(a, sets)).outcome.finished);
+  for (Index step = 4; step <= 12; ++step) fs::remove_all(checkpoint_path(a, step));
+  poison(checkpoint_path(a, 3), "embedding.weight", element);
+  const auto files = tests::files_below(a);
+  const Ran ran = train(tiny_recipe(a, sets));
+  EXPECT_TRUE(ran.failure.starts_with("step 4: the weights \"embedding.weight\" are not finite")) << ran.failure;
+  EXPECT_TRUE(has(ran.failure, "lower optimizer.learning_rate")) << ran.failure;
+  EXPECT_FALSE(has(ran.messages, "training goes on")) << ran.messages;
+  EXPECT_EQ(tests::files_below(a), files);
+  // The last checkpoint, at the end.
+  std::vector<std::string> once = sets;
+  once.insert(once.end(), {"start=" + a.string(), "train.checkpoint_every=0", "train.steps=2"});
+  EXPECT_TRUE(train(tiny_recipe(b, once)).failure.starts_with("step 2: the weights \"embedding.weight\""));
+  EXPECT_TRUE(checkpoint_steps(b).empty());
+}
+
+TEST_F(TrainerTest, ARunThatCannotBeginLeavesNothing) {
+  const fs::path c = folder / "new/c";
+  for (const char* set : {"data.sources=[{path: /none.jsonl}]", "tokenizer.path=/none.model"}) {
+    EXPECT_NE(train(tiny_recipe(c, {set})).mistake, "") << set;
+    EXPECT_FALSE(fs::exists(folder / "new")) << set;
+  }
+  // With a tokenizer of its own, which it has made by then.
+  const Ran ran = train(tiny_recipe(c, {"tokenizer.path=", "tokenizer.vocab_size=420", "model.vocab_size=400"}));
+  EXPECT_TRUE(has(ran.mistake, "model.vocab_size is 400")) << ran.mistake;
+  EXPECT_FALSE(fs::exists(folder / "new"));
+  EXPECT_NE(train(tiny_recipe(c, {"start=/none"})).mistake, "");
+  EXPECT_FALSE(fs::exists(c)) << "the shards beside it stay, for the next run";
+  // So does what was in the folder before.
+  make_folder(b);
+  tests::spill(b / "notes.txt", "mine");
+  EXPECT_NE(train(tiny_recipe(b, {"start=/none"})).mistake, "");
+  EXPECT_TRUE(fs::exists(b / "notes.txt"));
 }
 
 TEST_F(TrainerTest, StopsEarlyWhereValidationsGetNoBetter) {
