@@ -2,6 +2,7 @@
 
 #include "train/commands.h"
 #include "train/trainer/evaluate_run.h"
+#include "train/trainer/evaluation_report.h"
 
 namespace unfurl::train {
 

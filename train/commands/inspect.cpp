@@ -4,10 +4,12 @@
 #include <cmath>
 
 #include "core/json.h"
+#include "core/names.h"
 #include "core/safetensors.h"
 #include "train/commands.h"
 #include "train/report/progress.h"
 #include "train/trainer/checkpoint.h"
+#include "train/trainer/load_run.h"
 
 namespace unfurl::train {
 namespace {
@@ -72,30 +74,82 @@ void show_tensors(const SafetensorsFile& file, Json& json, bool print) {
   }
 }
 
+Json shape_of(const ModelConfig& model) {
+  Json out = Json::object();
+  out["preset"] = model.preset;
+  out["width"] = model.width;
+  out["layers"] = model.layers;
+  out["heads"] = model.heads;
+  out["kv_heads"] = model.kv_heads;
+  out["head_dim"] = model.head_dim;
+  out["ff_width"] = model.ff_width;
+  out["context"] = model.context;
+  out["vocab_size"] = model.vocab_size;
+  return out;
+}
+
+std::string described(const ModelConfig& m) {
+  return fmt::format(
+      "{}width {}, {} {}, {} {} of {} ({} for keys and values), feed-forward {}, context {}, vocabulary {}",
+      m.preset.empty() ? "" : m.preset + ": ", m.width, m.layers, plural(m.layers, "layer"), m.heads,
+      plural(m.heads, "head"), m.head_dim, m.kv_heads, m.ff_width, m.context, grouped(m.vocab_size));
+}
+
+/// A figure of state.json for a reader, "" where there is none.
+std::string figure(const Json& state, const char* key) {
+  const Json* const value = state.find(key);
+  if (value == nullptr || value->is_null()) return "";
+  if (value->is_integer()) return grouped(value->as_integer());
+  if (value->is_number()) return fmt::format("{:.4f}", value->as_number());
+  return value->is_string() ? value->as_string() : value->dump();
+}
+
+void show_run(const fs::path& checkpoint, const Json& state, const ModelConfig& model) {
+  fmt::print("{}\n  all files have the sizes and checksums that state.json says\n", checkpoint.string());
+  const auto line = [](const char* name, const std::string& text) {
+    if (!text.empty()) fmt::print("  {:<12} {}\n", name, text);
+  };
+  line("program", figure(state, "program"));
+  line("model", described(model));
+  line("step", figure(state, "step"));
+  line("tokens", figure(state, "tokens"));
+  if (const Json* seconds = state.find("seconds"); seconds != nullptr && seconds->is_number()) {
+    line("seconds", fmt::format("{:.1f}", seconds->as_number()));
+  }
+  line("best_step", figure(state, "best_step"));
+  line("best_loss", figure(state, "best_loss"));
+}
+
 }  // namespace
 
 int run_inspect(const InspectOptions& options) {
   Json json = Json::object();
   fs::path model = options.path;
-  if (!fs::is_regular_file(options.path)) {
+  const bool is_file = fs::is_regular_file(options.path);
+  if (!is_file) {
     const fs::path checkpoint = resolve_checkpoint(options.path);
     model = checkpoint / "model.safetensors";
     const Json state = verify_checkpoint(checkpoint);
+    const Recipe recipe = recipe_of(state, checkpoint);
     json["checkpoint"] = checkpoint.string();
     for (const auto& [name, value] : state.as_object()) json[name] = value;
-    if (!options.json) {
-      fmt::print("{}\n  all files have the sizes and checksums that state.json says\n", checkpoint.string());
-      for (const char* key : {"program", "step", "tokens", "seconds", "best_step", "best_loss"}) {
-        if (const Json* value = state.find(key)) fmt::print("  {:<12} {}\n", key, value->dump());
-      }
-    }
+    json["model"] = shape_of(recipe.model);
+    if (!options.json) show_run(checkpoint, state, recipe.model);
   }
   const SafetensorsFile file(model);
+  const auto tensors = static_cast<Index>(file.tensors().size());
   Index count = 0;
   for (const FileTensor& tensor : file.tensors()) count += tensor.count();
+  if (!is_file) json["parameters"] = count;
   json["elements"] = count;
-  if (!options.json)
-    fmt::print("  {} tensors, {} elements: {}\n", file.tensors().size(), grouped(count), model.string());
+  if (!options.json) {
+    const std::string in_tensors = fmt::format("{} {}", tensors, plural(tensors, "tensor"));
+    if (is_file) {
+      fmt::print("  {}, {} {}: {}\n", in_tensors, grouped(count), plural(count, "element"), model.string());
+    } else {
+      fmt::print("  {:<12} {} in {}: {}\n", "parameters", grouped(count), in_tensors, model.string());
+    }
+  }
   if (options.tensors) show_tensors(file, json, !options.json);
   if (options.json) fmt::print("{}\n", json.dump(2));
   return 0;

@@ -5,6 +5,7 @@
 
 #include "core/files.h"
 #include "core/json.h"
+#include "core/names.h"
 #include "train/commands.h"
 #include "train/corpus/commands.h"
 #include "train/data/prepare.h"
@@ -16,6 +17,7 @@
 #include "train/report/progress.h"
 #include "train/trainer/checkpoint.h"
 #include "train/trainer/evaluate_run.h"
+#include "train/trainer/evaluation_report.h"
 #include "train/trainer/load_run.h"
 #include "train/trainer/trainer.h"
 
@@ -139,9 +141,10 @@ void run_eval_stage(const Stage& stage) {
       {"Kneser-Ney model of bytes, 5 of context", fmt::format("{:.4f}", plain.ngram)}};
   report.add_table(
       "Without a model", baselines.front(), {baselines.begin() + 1, baselines.end()},
-      fmt::format("{} training prompts, {} held-out prompts, a pair each: the query is the prompt's content "
-                  "(type concrete where the pairs have types).",
-                  plain.training_prompts, plain.prompts));
+      fmt::format("{} training {}, {} held-out {}, a pair each: the query is the prompt's content (type concrete where "
+                  "the pairs have types).",
+                  plain.training_prompts, plural(plain.training_prompts, "prompt"), plain.prompts,
+                  plural(plain.prompts, "prompt")));
   text += '\n' + text_table(baselines);
   for (const RunEvaluation& run : runs) {
     const auto types = type_table(run);
@@ -175,12 +178,12 @@ int run_stage(const Stage& stage, bool fresh) {
                         .normalize = recipe.data.normalize,
                         .copy_share = recipe.data.copy_share,
                         .variants = static_cast<int>(recipe.data.queries_per_prompt),
-                        .seed = static_cast<std::uint64_t>(recipe.seed)});
+                        .seed = static_cast<std::uint64_t>(recipe.seed),
+                        .bad_line_share = recipe.data.bad_line_share});
       return 0;
     case StageKind::split: {
       const Split split = read_and_split(recipe.data).split;
-      info("{} groups: {} base, {} re-fine-tune, {} validation, {} test pairs", split.groups, split.base, split.refine,
-           split.validation, split.test);
+      info("pairs in {} {}: {}", split.groups, plural(split.groups, "group"), sides_of(split));
       return 0;
     }
     case StageKind::tokenizer:

@@ -109,8 +109,9 @@ EvalResult evaluate(const Decoder& decoder, const Tokenizer& tokenizer, const st
   if (settings.unconditional) {
     out.has_unconditional = true;
     const FixedBatches alone(sources, settings.loader, FixedBatches::Form::unconditional, settings.max_pairs);
-    each_pair(decoder, tokenizer, sources, alone,
-              [&](const Shard&, Index, const EvalTotals& totals) { out.unconditional.add(totals); });
+    each_pair(decoder, tokenizer, sources, alone, [&](const Shard& shard, Index i, const EvalTotals& totals) {
+      if (shard.type(i) != kCopyType) out.unconditional.add(totals);
+    });
   }
   return out;
 }

@@ -1,10 +1,9 @@
-// One run judged on held-out pairs: likelihoods and samples, as numbers, JSON and table rows.
+// One run judged on held-out pairs: likelihoods and samples.
 #pragma once
 #include <filesystem>
 #include <string>
 #include <vector>
 
-#include "core/json.h"
 #include "train/trainer/evaluate.h"
 #include "train/trainer/sampled.h"
 
@@ -29,14 +28,5 @@ struct BaselineEvaluation {
   double xz = 0, ngram = 0;  // bits per byte after the query
 };
 BaselineEvaluation evaluate_baselines(const std::filesystem::path& path, const std::vector<std::string>& sets);
-
-Json to_json(const RunEvaluation& evaluation);
-
-/// A table of runs: a head of column names and a row a run.
-std::vector<std::vector<std::string>> comparison_table(const std::vector<RunEvaluation>& runs);
-/// A table of one run by the pairs' types.
-std::vector<std::vector<std::string>> type_table(const RunEvaluation& run);
-/// The rows as aligned text.
-std::string text_table(const std::vector<std::vector<std::string>>& rows);
 
 }  // namespace unfurl::train

@@ -19,14 +19,18 @@ class OwningSession : public DecoderSession {
 
 }  // namespace
 
+Recipe recipe_of(const Json& state, const std::filesystem::path& checkpoint) {
+  const std::string where = (checkpoint / "state.json").string();
+  const Json* recipe = state.find("recipe");
+  if (recipe == nullptr || !recipe->is_string()) user_error("{} is damaged: it holds no recipe", where);
+  return parse_recipe(recipe->as_string(), where);
+}
+
 LoadedRun load_run(const std::filesystem::path& path) {
   LoadedRun run;
   run.checkpoint = resolve_checkpoint(path);
   const Json state = verify_checkpoint(run.checkpoint);
-  const std::string where = (run.checkpoint / "state.json").string();
-  const Json* recipe = state.find("recipe");
-  if (recipe == nullptr || !recipe->is_string()) user_error("{} is damaged: it holds no recipe", where);
-  run.recipe = parse_recipe(recipe->as_string(), where);
+  run.recipe = recipe_of(state, run.checkpoint);
   run.tokenizer = std::make_shared<const Tokenizer>(run.checkpoint / "tokenizer.model");
   if (run.recipe.model.vocab_size != run.tokenizer->vocab_size()) {
     user_error("{}: the tokenizer has {} pieces, the model {}", run.checkpoint.string(), run.tokenizer->vocab_size(),

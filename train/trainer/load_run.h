@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "core/json.h"
 #include "train/data/tokenizer.h"
 #include "train/generate/load.h"
 #include "train/model/decoder.h"
@@ -15,6 +16,9 @@ struct LoadedRun {
   std::shared_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<Decoder> decoder;
 };
+
+/// The recipe that a checkpoint's state.json holds. Throws UserError where there is none.
+Recipe recipe_of(const Json& state, const std::filesystem::path& checkpoint);
 
 /// From a run folder (its best checkpoint, else its newest) or a checkpoint folder. Throws UserError where there is
 /// none, or it is damaged.
