@@ -48,6 +48,7 @@ class Process {
     pid_ = ::fork();
     if (pid_ < 0) throw std::runtime_error("cannot fork");
     if (pid_ > 0) return;
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::signal(signal, SIG_DFL);  // a background job ignores some
     if (settings.file_bytes != RLIM_INFINITY) {
       const rlimit limit{settings.file_bytes, settings.file_bytes};
       ::signal(SIGXFSZ, SIG_IGN);

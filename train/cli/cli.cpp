@@ -1,366 +1,29 @@
 #include "train/cli/cli.h"
 
-#include <fmt/format.h>
 #include <poll.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
-#include <functional>
+#include <new>
+#include <stdexcept>
 
 #include "core/error.h"
-#include "core/names.h"
-#include "train/commands.h"
-#include "train/corpus/commands.h"
+#include "kernels/thread_pool.h"
+#include "train/cli/arguments.h"
 #include "train/log.h"
-#include "train/recipe/pipeline.h"
+#include "train/trainer/signals.h"
 
 namespace unfurl::train {
 namespace {
 
-/// What the parsed command does; returns the exit code.
-using Action = std::function<int()>;
-
-/// Accepts numbers from `low` to `high`, in the words of a recipe's errors.
-CLI::Validator from_to(double low, double high, const char* words) {
-  return CLI::Validator(
-      [=](std::string& text) -> std::string {
-        char* end = nullptr;
-        const double value = std::strtod(text.c_str(), &end);
-        const bool good = !text.empty() && *end == '\0' && value >= low && value <= high;
-        return good ? "" : fmt::format("must be {}, got \"{}\"", words, text);
-      },
-      "");
-}
-
-template <class E>
-CLI::Option* add_choice(CLI::App& app, const std::string& name, E& value, const std::string& help) {
-  const std::vector<std::string> choices = names(value);
-  const auto set = [&value, choices](const std::string& text) {
-    const auto found = std::ranges::find(choices, text);
-    value = static_cast<E>(found - choices.begin());
-  };
-  const auto check = [choices](std::string& text) -> std::string {
-    if (std::ranges::find(choices, text) != choices.end()) return "";
-    return fmt::format("must be one of {}, got \"{}\"{}", fmt::join(choices, ", "), text, did_you_mean(text, choices));
-  };
-  return app.add_option_function<std::string>(name, set, help)
-      ->check(CLI::Validator(check, ""))
-      ->type_name(fmt::format("{}", fmt::join(choices, "|")))
-      ->default_str(to_string(value));
-}
-
-CLI::App& add_command(CLI::App& parent, const char* name, const char* what, const char* examples) {
-  CLI::App* const app = parent.add_subcommand(name, what);
-  app->option_defaults()->always_capture_default();
-  app->footer(fmt::format("Examples:\n{}", examples));
-  return *app;
-}
-
-/// A command of commands.
-CLI::App& add_family(CLI::App& parent, const char* name, const char* what) {
-  CLI::App* const app = parent.add_subcommand(name, what);
-  app->require_subcommand(1);
-  return *app;
-}
-
-void add_threads(CLI::App& app) {
-  app.add_option_function<std::string>(
-         "--threads", [](const std::string& text) { ::setenv("UNFURL_THREADS", text.c_str(), 1); },
-         "threads to compute with; by default one a core")
-      ->check(from_to(1, 1024, "from 1 to 1024"))
-      ->type_name("N");
-}
-
-CLI::Option* add_sets(CLI::App& app, std::vector<std::string>& sets) {
-  return app.add_option("--set", sets, "lays one key over the recipe: --set train.steps=100")
-      ->type_name("KEY=VALUE")
-      ->default_str("")
-      ->allow_extra_args(false)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-}
-
-struct RecipeFlags {
-  bool dump = false, help = false;
-};
-
-/// The positional RECIPE with --set, --dump and --help-recipe.
-std::shared_ptr<RecipeFlags> add_recipe(CLI::App& app, std::filesystem::path& recipe, std::vector<std::string>& sets) {
-  auto flags = std::make_shared<RecipeFlags>();
-  app.add_option("recipe", recipe, "the recipe, YAML")->type_name("RECIPE");
-  add_sets(app, sets);
-  app.add_flag("--dump", flags->dump, "print the resolved recipe, every key, and stop");
-  app.add_flag("--help-recipe", flags->help, "print every key with its default, type and meaning, and stop");
-  return flags;
-}
-
-/// True where the flags asked for a text, which is then printed.
-bool answer(const RecipeFlags& flags, const std::filesystem::path& recipe, const std::vector<std::string>& sets,
-            const CLI::App& app) {
-  if (flags.help) {
-    fmt::print(
-        "# Every key of a recipe with its default. `extends: FILE` takes what is not given from another one.\n\n{}",
-        document_recipe());
-    fmt::print(
-        "\n# `unfurl run` takes a recipe with a list of stages. A stage may give any of the keys above, and:\n\n{}",
-        document_stage());
-    return true;
+/// Before the first kernel asks: kernels know no user's errors.
+void check_threads() {
+  try {
+    kernels::ThreadPool::threads_asked();
+  } catch (const std::invalid_argument& error) {
+    user_error("{}", error.what());
   }
-  if (recipe.empty()) user_error("a recipe is missing; try `unfurl {} --help`", app.get_name());
-  if (flags.dump)
-    fmt::print("{}",
-               is_pipeline(recipe) ? load_pipeline(recipe, sets).resolved : dump_recipe(load_recipe(recipe, sets)));
-  return flags.dump;
-}
-
-void add_corpus_synth(CLI::App& parent, Action& action) {
-  CLI::App& app = add_command(parent, "synth", "Write pairs from a grammar of our own",
-                              "  unfurl corpus synth --pairs 20000 --seed 1 --out data/synth\n");
-  auto options = std::make_shared<SynthOptions>();
-  app.add_option("--out", options->out, "folder for pairs.jsonl and heldout.jsonl")->type_name("DIR")->required();
-  app.add_option("--pairs", options->pairs, "pairs to write")->check(from_to(1, 1e8, "from 1 to 100000000"));
-  app.add_option("--seed", options->seed, "another seed gives other pairs")->check(from_to(0, 1.8e19, "0 or more"));
-  app.add_option("--copy-share", options->copy_share, "share of pairs with random words, that teach to copy")
-      ->check(from_to(0, 0.9, "from 0 to 0.9"));
-  app.add_option("--heldout-share", options->heldout_share, "share of the content words kept out of pairs.jsonl")
-      ->check(from_to(0, 0.5, "from 0 to 0.5"));
-  app.add_option("--heldout-pairs", options->heldout_pairs, "pairs in heldout.jsonl; 0: a tenth of --pairs")
-      ->check(from_to(0, 1e8, "from 0 to 100000000"));
-  app.callback([options, &action] {
-    action = [options] {
-      run_corpus_synth(*options);
-      return 0;
-    };
-  });
-}
-
-void add_corpus_pairs(CLI::App& parent, Action& action) {
-  CLI::App& app = add_command(parent, "pairs", "Make pairs from a plain list of prompts",
-                              "  unfurl corpus pairs --prompts prompts.txt --out data/pairs.jsonl --normalize\n");
-  auto options = std::make_shared<PairsOptions>();
-  app.add_option("--prompts", options->prompts, "prompts, one a line")->type_name("FILE")->required();
-  app.add_option("--out", options->out, "pairs, JSONL")->type_name("FILE")->required();
-  app.add_flag("--normalize", options->normalize, "repair spacing: \"8 k\", \"sci - fi\"");
-  app.add_option("--copy-share", options->copy_share, "share of pairs with random words, that teach to copy")
-      ->check(from_to(0, 0.9, "from 0 to 0.9"));
-  app.add_option("--variants", options->variants, "queries for each prompt, at most")
-      ->check(from_to(1, 16, "from 1 to 16"));
-  app.add_option("--seed", options->seed, "another seed draws other queries")->check(from_to(0, 1.8e19, "0 or more"));
-  app.callback([options, &action] {
-    action = [options] {
-      run_corpus_pairs(*options);
-      return 0;
-    };
-  });
-}
-
-void add_corpus_show(CLI::App& parent, Action& action) {
-  CLI::App& app =
-      add_command(parent, "show", "Show pairs as a model sees them: pieces, parts, what is predicted",
-                  "  unfurl corpus show data/pairs.jsonl --tokenizer runs/quickstart/tokenizer/tokenizer.model\n"
-                  "  unfurl corpus show data/pairs.jsonl --tokenizer t.model --first 100 -n 1\n");
-  auto options = std::make_shared<CorpusShowOptions>();
-  app.add_option("file", options->file, "pairs, JSONL")->type_name("FILE")->required();
-  app.add_option("--tokenizer", options->tokenizer, "tokenizer model")->type_name("FILE")->required();
-  app.add_option("--first", options->first, "number of the first pair, from 0")->check(from_to(0, 1e15, "0 or more"));
-  app.add_option("-n,--count", options->count, "how many pairs")->check(from_to(1, 1e15, "1 or more"));
-  app.add_option("--context", options->context, "longest sequence, in tokens; longer pairs are cut")
-      ->check(from_to(4, 1 << 20, "from 4 to 1048576"));
-  app.callback([options, &action] { action = [options] { return run_corpus_show(*options); }; });
-}
-
-void add_tokenizer_train(CLI::App& parent, Action& action) {
-  CLI::App& app = add_command(parent, "train", "Train a tokenizer on pairs or plain lines",
-                              "  unfurl tokenizer train data/pairs.jsonl --out data/tokenizer.model\n"
-                              "  unfurl tokenizer train prompts.txt --vocab-size 8000 --type unigram --out t.model\n");
-  auto options = std::make_shared<TokenizerTrainOptions>();
-  app.add_option("files", options->inputs, "*.jsonl: the queries and prompts of pairs; other files: their lines")
-      ->type_name("FILE")
-      ->default_str("")
-      ->required();
-  app.add_option("--out", options->out, "the model")->type_name("FILE")->required();
-  app.add_option("--vocab-size", options->config.vocab_size, "pieces")
-      ->check(from_to(300, 1 << 20, "from 300 to 1048576"));
-  add_choice(app, "--type", options->config.type, "how pieces are learnt");
-  app.add_option("--character-coverage", options->config.character_coverage,
-                 "share of the text's characters with a piece")
-      ->check(from_to(0.9, 1, "from 0.9 to 1"));
-  app.add_option("--max-lines", options->config.max_lines, "lines to learn from, drawn by seed; 0: all")
-      ->check(from_to(0, 1e15, "0 or more"));
-  app.add_option("--seed", options->seed, "for --max-lines")->check(from_to(0, 1.8e19, "0 or more"));
-  add_threads(app);
-  app.callback([options, &action] { action = [options] { return run_tokenizer_train(*options); }; });
-}
-
-void add_plan(CLI::App& parent, Action& action) {
-  CLI::App& app = add_command(parent, "plan", "Say what a recipe will take: parameters, memory, tokens, time",
-                              "  unfurl plan recipes/quickstart.yaml\n"
-                              "  unfurl plan recipes/base.yaml --set model.preset=palm-125m\n");
-  auto options = std::make_shared<PlanOptions>();
-  auto flags = add_recipe(app, options->recipe, options->sets);
-  app.add_flag("--json", options->json, "as one JSON object");
-  add_threads(app);
-  app.callback([options, flags, &app, &action] {
-    action = [options, flags, &app] {
-      return answer(*flags, options->recipe, options->sets, app) ? 0 : run_plan(*options);
-    };
-  });
-}
-
-void add_train(CLI::App& parent, Action& action) {
-  CLI::App& app =
-      add_command(parent, "train", "Train one stage; a run that was stopped goes on",
-                  "  unfurl train recipes/base.yaml\n"
-                  "  unfurl train recipes/base.yaml --set optimizer.learning_rate=2e-3 --set output=runs/b\n"
-                  "  unfurl train recipes/base.yaml --dump\n"
-                  "  unfurl train --help-recipe\n");
-  auto options = std::make_shared<TrainOptions>();
-  auto flags = add_recipe(app, options->recipe, options->sets);
-  app.add_flag("--fresh", options->fresh, "start over, even where the output folder holds a run");
-  app.add_flag("--profile", options->profile, "write OUTPUT/trace.json, for chrome://tracing");
-  add_threads(app);
-  app.callback([options, flags, &app, &action] {
-    action = [options, flags, &app] {
-      return answer(*flags, options->recipe, options->sets, app) ? 0 : run_train(*options);
-    };
-  });
-}
-
-void add_run(CLI::App& parent, Action& action) {
-  CLI::App& app = add_command(parent, "run", "Run a recipe of stages; what is done and unchanged is skipped",
-                              "  unfurl run recipes/quickstart.yaml\n"
-                              "  unfurl run recipes/diffusiondb_small.yaml --set data.prompts=prompts.txt\n"
-                              "  unfurl run recipes/quickstart.yaml --only base --set stages.base.train.steps=50\n");
-  auto options = std::make_shared<RunOptions>();
-  auto flags = add_recipe(app, options->recipe, options->sets);
-  app.add_option("--only", options->only, "a stage to run; may be given several times")
-      ->type_name("STAGE")
-      ->default_str("")
-      ->allow_extra_args(false)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  app.add_flag("--fresh", options->fresh, "skip nothing");
-  add_threads(app);
-  app.callback([options, flags, &app, &action] {
-    action = [options, flags, &app] {
-      return answer(*flags, options->recipe, options->sets, app) ? 0 : run_pipeline(*options);
-    };
-  });
-}
-
-void add_expand(CLI::App& parent, Action& action) {
-  CLI::App& app =
-      add_command(parent, "expand", "Expand queries to prompts",
-                  "  unfurl expand runs/quickstart/base \"a fox in the snow\" -n 4\n"
-                  "  unfurl expand RUN \"undying love\" --prefix ABST --seed 7 --json\n"
-                  "  unfurl expand RUN                     # asks for queries\n"
-                  "  unfurl expand RUN --file queries.txt  # one query a line\n"
-                  "  unfurl expand RUN --jsonl             # {\"query\": ...} in, {\"expansions\": [...]} out\n"
-                  "  unfurl expand RUN -- \"-a query that starts with a dash\"\n");
-  auto options = std::make_shared<ExpandOptions>();
-  app.add_option("run", options->run, "run or checkpoint folder")->type_name("RUN")->required();
-  auto* const query = app.add_option_function<std::string>(
-                             "query", [options](const std::string& text) { options->query = text; }, "what to expand")
-                          ->type_name("QUERY");
-  auto* const file = app.add_option("--file", options->file, "queries, one a line")->type_name("FILE")->excludes(query);
-  auto* const json = app.add_flag("--json", options->json, "one JSON object a query");
-  app.add_flag("--jsonl", options->jsonl, "serve requests: JSON lines in, JSON lines out")
-      ->excludes(query)
-      ->excludes(file)
-      ->excludes(json);
-  app.add_option("-n,--count", options->n, "prompts for each query")->check(from_to(1, 256, "from 1 to 256"));
-  app.add_option("--prefix", options->prefix, "ABST, DTL, GRD, SPCT, FLV, HAST, RFT or MSTP");
-  app.add_option("--seed", options->seed, "the same seed gives the same prompts; by default a fresh one, which is told")
-      ->check(from_to(0, 1.8e19, "0 or more"));
-  app.add_option("--temperature", options->temperature, "0 takes the likeliest word")
-      ->check(from_to(0, 100, "from 0 to 100"));
-  app.add_option("--top-p", options->top_p, "smallest set of likeliest tokens with this probability; 1: off")
-      ->check(from_to(1e-9, 1, "above 0, at most 1"));
-  app.add_option("--top-k", options->top_k, "this many likeliest tokens; 0: off")->check(from_to(0, 1e9, "0 or more"));
-  app.add_option("--min-p", options->min_p, "tokens with this share of the likeliest's probability; 0: off")
-      ->check(from_to(0, 1, "from 0 to 1"));
-  app.add_option("--max-tokens", options->max_tokens, "longest prompt, in tokens")
-      ->check(from_to(1, 1 << 20, "from 1 to 1048576"));
-  app.add_option("--max-words", options->max_words, "longest prompt, in words; 0: no limit")
-      ->check(from_to(0, 1 << 20, "from 0 to 1048576"));
-  app.add_option("--ban", options->bans,
-                 "a phrase that is never generated, or a file of them; may be given several times")
-      ->type_name("PHRASE|FILE")
-      ->default_str("")
-      ->allow_extra_args(false)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  add_choice(app, "--keep", options->keep, "verbatim: prompts open with the query; free: the model may rewrite it");
-  add_choice(app, "--weights", options->weights,
-             "int8: rounded to 8 bits, which draws up to three times as fast; f32: as trained");
-  app.add_flag_callback(
-      "--no-expand", [options] { options->expand = false; }, "give the query back as it is");
-  add_threads(app);
-  app.callback([options, &action] { action = [options] { return run_expand(*options); }; });
-}
-
-void add_eval(CLI::App& parent, Action& action) {
-  CLI::App& app = add_command(parent, "eval", "Judge a run: loss, perplexity and bits per byte on held-out pairs",
-                              "  unfurl eval runs/quickstart/base\n"
-                              "  unfurl eval runs/quickstart/base --pairs other.jsonl --json\n");
-  auto options = std::make_shared<EvalOptions>();
-  app.add_option("run", options->run, "run or checkpoint folder")->type_name("RUN")->required();
-  app.add_option("--pairs", options->pairs, "pairs to judge by; by default the held-out ones of the run's own data")
-      ->type_name("FILE");
-  add_sets(app, options->sets);
-  app.add_flag("--json", options->json, "as one JSON object");
-  add_threads(app);
-  app.callback([options, &action] { action = [options] { return run_eval(*options); }; });
-}
-
-void add_inspect(CLI::App& parent, Action& action) {
-  CLI::App& app = add_command(parent, "inspect", "Show what a run or checkpoint holds",
-                              "  unfurl inspect runs/quickstart/base\n"
-                              "  unfurl inspect runs/quickstart/base/step-000600/model.safetensors --tensors\n");
-  auto options = std::make_shared<InspectOptions>();
-  app.add_option("path", options->path, "run, checkpoint or .safetensors file")->type_name("PATH")->required();
-  app.add_flag("--tensors", options->tensors, "every tensor with its size and statistics");
-  app.add_flag("--json", options->json, "as one JSON object");
-  app.callback([options, &action] { action = [options] { return run_inspect(*options); }; });
-}
-
-/// What is wrong with the arguments, in one line.
-std::string explained(const CLI::App& root, const CLI::ParseError& error) {
-  const CLI::App* app = &root;
-  std::string path = root.get_name();
-  while (!app->get_subcommands().empty()) {
-    app = app->get_subcommands().front();
-    path += ' ' + app->get_name();
-  }
-  const std::string help = fmt::format("; try `{} --help`", path);
-  std::vector<std::string> commands;
-  for (const CLI::App* command : app->get_subcommands([](const CLI::App*) { return true; })) {
-    commands.push_back(command->get_name());
-  }
-  const std::vector<std::string> extras = root.remaining(true);
-  if (!extras.empty()) {
-    const std::string& extra = extras.front();
-    if (extra.starts_with('-') && extra.size() > 1) {
-      const std::string name = extra.substr(0, extra.find('='));
-      std::vector<std::string> known;
-      for (const CLI::Option* option : app->get_options()) {
-        for (const std::string& known_name : option->get_lnames()) known.push_back("--" + known_name);
-      }
-      const std::string guess = did_you_mean(name, known);
-      return fmt::format("{}: unknown option {}{}", path, name, guess.empty() ? help : guess);
-    }
-    if (!commands.empty()) {
-      const std::string guess = did_you_mean(extra, commands);
-      return fmt::format("{}: unknown command \"{}\"{}", path, extra, guess.empty() ? help : guess);
-    }
-    return fmt::format("{}: \"{}\" is one argument too many{}", path, extra, help);
-  }
-  if (!commands.empty()) {
-    return fmt::format("{}: a command is missing: one of {}", path, fmt::join(commands, ", "));
-  }
-  std::string what = error.what();
-  std::ranges::replace(what, '\n', ' ');
-  return fmt::format("{}: {}{}", path, what, help);
 }
 
 /// True where standard output is a pipe whose reader has gone.
@@ -377,49 +40,17 @@ int with_flushed_output(int code) {
   return code == 0 ? 1 : code;
 }
 
-int run(int argc, const char* const* argv) {
-  Action action;
-  CLI::App root("unfurl trains prompt-expansion models from scratch and expands short queries to prompts.", "unfurl");
-  root.require_subcommand(1);
-  root.set_version_flag("--version", "unfurl " UNFURL_VERSION);
-  root.footer(
-      "`unfurl COMMAND --help` says more, with examples. A first run:\n"
-      "  unfurl run recipes/quickstart.yaml");
-  root.get_formatter()->column_width(34);
-
-  CLI::App& corpus = add_family(root, "corpus", "Make and look at training pairs");
-  add_corpus_synth(corpus, action);
-  add_corpus_pairs(corpus, action);
-  add_corpus_show(corpus, action);
-  CLI::App& tokenizer = add_family(root, "tokenizer", "Make tokenizers");
-  add_tokenizer_train(tokenizer, action);
-  add_plan(root, action);
-  add_train(root, action);
-  add_run(root, action);
-  add_expand(root, action);
-  add_eval(root, action);
-  add_inspect(root, action);
-
-  try {
-    root.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    if (e.get_exit_code() == 0) {
-      root.exit(e);
-      return 0;
-    }
-    user_error("{}", explained(root, e));
-  }
-  return action();
-}
-
 }  // namespace
 
 int run_cli(int argc, const char* const* argv) {
   // A reader that goes away must not end a training run.
   std::signal(SIGPIPE, SIG_IGN);
+  end_without_half_written_files();
   int code = 0;
   try {
-    code = run(argc, argv);
+    const Action action = parse_arguments(argc, argv);
+    check_threads();
+    code = action();
   } catch (const UserError& e) {
     report_error("{}", e.what());
     code = 2;

@@ -194,7 +194,7 @@ TEST_F(BadInput, ATokenizerOfAnotherModel) {
   expect_error(train({"tokenizer.path=" + at("garbage.model"), "output=" + at("out/d")}), 2, {"garbage.model"});
   fs::copy_file(folder / "other.model", run + "/step-000001/tokenizer.model", fs::copy_options::overwrite_existing);
   expect_error(unfurl({"eval", run}), 2, {"tokenizer.model is damaged"});
-  expect_nothing_half_written(folder / "out/b");
+  EXPECT_FALSE(fs::exists(folder / "out/b"));
 }
 
 TEST_F(BadInput, DamagedCheckpoints) {
@@ -217,7 +217,7 @@ TEST_F(BadInput, DamagedCheckpoints) {
     }
     expect_error(train({"start=" + run, "output=" + at("out/b")}), 2, {file.string()});
   }
-  EXPECT_FALSE(fs::exists(folder / "out/b/metrics.jsonl"));
+  EXPECT_FALSE(fs::exists(folder / "out/b"));
   spill(run + "/step-000001/state.json", "{\"format\": 1");
   expect_error(unfurl({"expand", run, "a fox"}), 2, {"state.json is damaged"});
 }
@@ -229,6 +229,10 @@ TEST_F(BadInput, QueriesAndOptions) {
   expect_error(unfurl({"expand", run, ""}), 2, {"the query is empty"});
   expect_error(unfurl({"expand", run, " \t "}), 2, {"the query is empty"});
   expect_error(unfurl({"expand", run, "caf\xe9"}), 2, {"UTF-8"});
+  spill(folder / "bans.txt", std::string("\0\xff\n\1", 4));
+  expect_error(unfurl({"expand", run, "a fox", "--ban", at("bans.txt")}), 2, {"2 of 2 lines are not phrases"});
+  expect_error(unfurl({"corpus", "pairs", "--prompts", at("bans.txt"), "--out", at("p.jsonl")}), 2,
+               {"bans.txt:1: invalid UTF-8; ", "bans.txt:2: a control character"});
   expect_error(unfurl({"eval", run, "--set", "eval.sied=test"}), 2, {"\"sied\"", "did you mean \"side\"?"});
   expect_error(unfurl({"eval", run, "--set", "model.width=32"}), 2, {"only keys of eval, samples and data"});
   expect_error(unfurl({"eval", run, "--pairs", at("none.jsonl")}), 2, {"none.jsonl"});
@@ -328,6 +332,55 @@ TEST_F(BadInput, AFullDisk) {
                        (disk / "t.model").string()}),
                1, {"No space left"});
   expect_nothing_half_written(disk);
+}
+
+TEST_F(BadInput, APathThatIsEmptyIsNamed) {
+  const std::string run = at("none"), file = at("x.jsonl");
+  const auto empty = [&](const std::vector<std::string>& arguments, const char* what) {
+    expect_error(unfurl(arguments), 2, {std::string(what) + ": must not be empty; try `unfurl " + arguments[0]});
+  };
+  empty({"corpus", "synth", "--out", ""}, "unfurl corpus synth: --out");
+  empty({"corpus", "pairs", "--prompts", "", "--out", file}, "--prompts");
+  empty({"corpus", "pairs", "--prompts", file, "--out", ""}, "--out");
+  empty({"corpus", "show", "", "--tokenizer", file}, "file");
+  empty({"tokenizer", "train", file, "--out", ""}, "--out");
+  expect_error(unfurl({"tokenizer", "train", file, "--out="}), 2, {"--out: 1 required FILE missing"});
+  empty({"tokenizer", "train", "", "--out", file}, "files");
+  empty({"eval", run, "--pairs", ""}, "--pairs");
+  empty({"eval", ""}, "run");
+  empty({"expand", run, "--file", ""}, "--file");
+  empty({"inspect", ""}, "path");
+  expect_error(unfurl({"train", ""}), 2, {"a recipe is missing"});
+  expect_error(train({"data.sources=[{weight: 2}]"}), 2, {"--set data.sources", "data.sources.0.path is missing"});
+  EXPECT_FALSE(fs::exists(folder / "out"));
+}
+
+TEST_F(BadInput, ThreadsThatTheEnvironmentMisspells) {
+  for (const char* bad : {"0", "-3", "abc", "1e9"}) {
+    const std::string variable = std::string("UNFURL_THREADS=") + bad;
+    const std::string got = std::string("UNFURL_THREADS must be from 1 to 1024, got \"") + bad + "\"";
+    expect_error(train({}, {.environment = {variable}}), 2, {got});
+    expect_error(unfurl({"inspect", at("none")}, {.environment = {variable}}), 2, {got});
+  }
+  EXPECT_FALSE(fs::exists(folder / "out"));
+  EXPECT_EQ(train({"train.steps=1"}, {.environment = {"UNFURL_THREADS="}}).code, 0);
+  const std::vector<std::string> given = {"train", recipe(), "--threads", "1", "--set", "train.steps=1"};
+  EXPECT_EQ(unfurl(given, {.environment = {"UNFURL_THREADS=abc"}}).code, 0) << "an option is over the environment";
+}
+
+TEST_F(BadInput, ASignalLeavesNoHalfWrittenFile) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    Process process({unfurl_binary(), "corpus", "synth", "--pairs", "50000000", "--out", at("corpus")});
+    const fs::path half = folder / "corpus/pairs.jsonl.tmp";
+    ASSERT_TRUE(process.wait_until([&] { return fs::exists(half) && fs::file_size(half) > 0; }));
+    process.send(signal);
+    EXPECT_EQ(process.wait().code, 256 + signal);
+    EXPECT_TRUE(files_below(folder / "corpus").empty()) << testing::PrintToString(files_below(folder / "corpus"));
+  }
+  // What a kill left is written over.
+  spill(folder / "corpus/pairs.jsonl.tmp", std::string(1 << 20, 'x'));
+  EXPECT_EQ(unfurl({"corpus", "synth", "--pairs", "20", "--out", at("corpus")}).code, 0);
+  EXPECT_EQ(files_below(folder / "corpus"), (std::vector<std::string>{"heldout.jsonl", "pairs.jsonl"}));
 }
 
 TEST_F(BadInput, AnInterruptSavesAndTheNextRunGoesOn) {

@@ -56,6 +56,7 @@ TEST(Cli, HelpIsThereForEveryCommandWithExamples) {
     EXPECT_EQ(one.code, 0);
     EXPECT_NE(one.out.find(std::string("Examples:\n  unfurl ") + command), std::string::npos) << one.out;
   }
+  EXPECT_NE(run({"eval", "--help"}).out.find("without_type"), std::string::npos);
 }
 
 TEST(Cli, RecipesAreDumpedAndExplained) {
@@ -118,9 +119,31 @@ TEST(Cli, MistakesAreOneLine) {
   expect_mistake({"tokenizer", "train", "a.txt", "--out", "b", "--type", "bp"},
                  "must be one of bpe, unigram, got \"bp\"; did you mean \"bpe\"?");
   expect_mistake({"tokenizer", "train", "a.txt", "--out", "b", "--threads", "0"}, "must be from 1 to 1024, got \"0\"");
+  expect_mistake({"tokenizer", "train", "a.txt", "--out", "b", "--threads", "1.5"}, "--threads");
   expect_mistake({"corpus", "pairs", "--prompts", "x", "--out", "y", "z"},
                  "unfurl corpus pairs: \"z\" is one argument too many");
   expect_mistake({"corpus", "pairs", "--prompts", "x", "--out", "y", "--seed", "-1"}, "--seed");
+}
+
+TEST(Cli, AllSeedsAreOfOneRange) {
+  const std::string most = "9223372036854775807", more = "9223372036854775808";
+  const TemporaryFolder folder;
+  const std::string out = (folder / "t").string();
+  const std::vector<std::vector<std::string>> commands = {{"corpus", "synth", "--out", out},
+                                                          {"corpus", "pairs", "--prompts", "none", "--out", out},
+                                                          {"tokenizer", "train", "none", "--out", out},
+                                                          {"expand", "none", "a fox"}};
+  for (std::vector<std::string> command : commands) {
+    command.insert(command.end(), {"--seed", ""});
+    for (const std::string& bad : {more, std::string("18446744073709551616"), std::string("-1"), std::string("1.5"),
+                                   std::string("1e3"), std::string("x")}) {
+      command.back() = bad;
+      expect_mistake(command, "--seed: must be a whole number from 0 to " + most + ", got \"" + bad + "\"");
+    }
+  }
+  EXPECT_EQ(run({"corpus", "synth", "--pairs", "5", "--seed", most, "--out", out}).code, 0);
+  const Outcome json = run({"expand", "none", "a fox", "--no-expand", "--json", "--seed", most});
+  EXPECT_NE(json.out.find("\"seed\":" + most), std::string::npos) << json.out;
 }
 
 TEST(Cli, AFullDiskBelowStandardOutputIsAFailure) {

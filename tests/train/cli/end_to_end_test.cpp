@@ -81,9 +81,17 @@ TEST(EndToEnd, FromACorpusToExpansions) {
   EXPECT_TRUE(
       has(succeed({"expand", at("runs/tiny"), "--file", at("queries.txt"), "-n", "1", "--seed", "1"}), "a castle"));
 
-  EXPECT_TRUE(has(succeed({"inspect", at("runs/tiny"), "--tensors"}), "layers.1.attention_output.weight"));
+  const std::string shown = succeed({"inspect", at("runs/tiny"), "--tensors"});
+  EXPECT_TRUE(has(shown, "layers.1.attention_output.weight"));
+  EXPECT_TRUE(has(shown,
+                  "  model        width 32, 2 layers, 2 heads of 16 (1 for keys and values), feed-forward 48, context "
+                  "96, vocabulary 420\n"))
+      << shown;
+  const std::size_t seconds = shown.find("  seconds      ") + 15;
+  EXPECT_EQ(shown.find('.', seconds) + 2, shown.find('\n', seconds)) << "rounded: " << shown;
   const Json inspected = Json::parse(succeed({"inspect", at("runs/tiny"), "--json"}));
-  EXPECT_EQ(inspected.at("elements").as_integer(), plan.at("parameters").as_integer());
+  EXPECT_EQ(inspected.at("parameters").as_integer(), plan.at("parameters").as_integer());
+  EXPECT_EQ(inspected.at("model").at("ff_width").as_integer(), 48);
   EXPECT_TRUE(has(succeed({"inspect", at("runs/tiny/step-000012/model.safetensors")}), "elements"));
   EXPECT_TRUE(has(succeed({"corpus", "show", pairs, "--tokenizer", tokenizer, "-n", "1"}), "<sep>"));
 }
