@@ -14,8 +14,6 @@
 #include "kernels/types.h"
 
 #if defined(__CUDACC__)
-#include <stdexcept>
-
 #define UNFURL_BACKEND cuda
 #else
 #include <tuple>
@@ -59,6 +57,9 @@ namespace unfurl::kernels {
 
 #if defined(__CUDACC__)
 using DeviceQueue = CudaQueue;
+
+/// Throws "cuda: launch at rms_norm.cu:17: invalid argument".
+[[noreturn]] void throw_launch_error(int error, const char* file, int line);
 #else
 using DeviceQueue = HostCudaQueue;
 #endif
@@ -82,8 +83,9 @@ struct LaunchOn {
 };
 
 #if defined(__CUDACC__)
-/// Throws for a CUDA error: "cuda: launch at rms_norm.cu:17: invalid argument".
-void check_launch(cudaError_t error, const LaunchOn& on);
+inline void check_launch(cudaError_t error, const LaunchOn& on) {
+  if (error != cudaSuccess) throw_launch_error(static_cast<int>(error), on.file, on.line);
+}
 #endif
 
 /// Queues kernel(arguments...) over grid x block threads with `shared_bytes` of dynamic shared memory; an empty grid

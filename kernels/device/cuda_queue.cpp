@@ -1,0 +1,186 @@
+#include <cuda_runtime_api.h>
+
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+
+#include "kernels/device/runtime.h"
+
+namespace unfurl::kernels {
+namespace {
+
+std::string mebibytes(std::size_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
+
+void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // or the next call would fail again with an error that is over
+  throw std::runtime_error(std::string("cuda: ") + what + ": " + cudaGetErrorString(error));
+}
+
+cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream); }
+
+}  // namespace
+
+void throw_launch_error(int error, const char* file, int line) {
+  const char* slash = std::strrchr(file, '/');
+  cudaGetLastError();
+  throw std::runtime_error("cuda: launch at " + std::string(slash != nullptr ? slash + 1 : file) + ":" +
+                           std::to_string(line) + ": " + cudaGetErrorString(static_cast<cudaError_t>(error)));
+}
+
+CudaQueue::CudaQueue(int device) : device_(device) {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+    throw std::runtime_error(std::string("cuda: no GPU can be used: ") + cudaGetErrorString(error));
+  }
+  if (device < 0 || device >= count) {
+    throw std::runtime_error("cuda: there is no device " + std::to_string(device) + ", only " + std::to_string(count));
+  }
+  const DeviceProperties found = properties(device);
+  if (found.major < 8) {
+    throw std::runtime_error("cuda: " + found.name + " has compute capability " + std::to_string(found.major) + "." +
+                             std::to_string(found.minor) + ", the kernels need 8.0");
+  }
+  check(cudaSetDevice(device), "choosing the device");
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
+  stream_ = stream;
+  // What is freed stays with the process: a training step asks for the same again.
+  cudaMemPool_t pool = nullptr;
+  check(cudaDeviceGetDefaultMemPool(&pool, device), "the memory pool");
+  std::uint64_t keep = ~std::uint64_t{0};
+  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep), "the memory pool");
+}
+
+CudaQueue::~CudaQueue() {
+  if (scratch_ != nullptr) cudaFreeAsync(scratch_, stream_of(stream_));
+  cudaStreamDestroy(stream_of(stream_));
+}
+
+int CudaQueue::device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();
+  return 0;
+}
+
+DeviceProperties CudaQueue::properties(int device) {
+  cudaDeviceProp found;
+  check(cudaGetDeviceProperties(&found, device), "reading the device's properties");
+  DeviceProperties out;
+  out.name = found.name;
+  out.major = found.major;
+  out.minor = found.minor;
+  out.multiprocessors = found.multiProcessorCount;
+  out.memory = out.free_memory = found.totalGlobalMem;
+  out.shared_per_block = found.sharedMemPerBlockOptin;
+  int current = 0;
+  std::size_t total = 0;
+  if (cudaGetDevice(&current) == cudaSuccess && current == device) cudaMemGetInfo(&out.free_memory, &total);
+  return out;
+}
+
+void* CudaQueue::allocate(std::size_t bytes) const {
+  void* memory = nullptr;
+  const cudaError_t error = cudaMallocAsync(&memory, bytes, stream_of(stream_));
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    std::size_t free = 0, total = 0;
+    cudaMemGetInfo(&free, &total);
+    throw std::runtime_error("cuda: out of memory: " + mebibytes(bytes) + " asked, " + mebibytes(free) + " of " +
+                             mebibytes(total) + " free on device " + std::to_string(device_));
+  }
+  check(error, "allocating memory");
+  return memory;
+}
+
+void CudaQueue::free(void* memory) const {
+  if (memory != nullptr) check(cudaFreeAsync(memory, stream_of(stream_)), "freeing memory");
+}
+
+void* CudaQueue::allocate_host(std::size_t bytes) {
+  void* memory = nullptr;
+  check(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault), "allocating host memory");
+  return memory;
+}
+
+void CudaQueue::free_host(void* memory) { check(cudaFreeHost(memory), "freeing host memory"); }
+
+void CudaQueue::copy(void* to, const void* from, std::size_t bytes) const {
+  if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_of(stream_)), "copying");
+}
+
+void CudaQueue::fill(void* memory, unsigned char value, std::size_t bytes) const {
+  if (bytes > 0) check(cudaMemsetAsync(memory, value, bytes, stream_of(stream_)), "filling memory");
+}
+
+void* CudaQueue::scratch(std::size_t bytes) const {
+  if (bytes > scratch_bytes_) {
+    if (capturing_) {
+      throw std::runtime_error("cuda: scratch memory grows while a graph is captured: run the work once before");
+    }
+    free(std::exchange(scratch_, nullptr));
+    scratch_bytes_ = 0;
+    scratch_ = allocate(bytes);
+    scratch_bytes_ = bytes;
+  }
+  return scratch_;
+}
+
+void CudaQueue::synchronize() const { check(cudaStreamSynchronize(stream_of(stream_)), "waiting for the device"); }
+
+CudaQueue::Event CudaQueue::record() const {
+  cudaEvent_t made = nullptr;
+  check(cudaEventCreate(&made), "making an event");
+  Event event;
+  event.event_ = std::shared_ptr<void>(made, [](void* old) { cudaEventDestroy(static_cast<cudaEvent_t>(old)); });
+  check(cudaEventRecord(made, stream_of(stream_)), "recording an event");
+  return event;
+}
+
+void CudaQueue::Event::wait() const {
+  check(cudaEventSynchronize(static_cast<cudaEvent_t>(event_.get())), "waiting for the device");
+}
+
+void CudaQueue::wait(const Event& event) const {
+  check(cudaStreamWaitEvent(stream_of(stream_), static_cast<cudaEvent_t>(event.event_.get()), 0),
+        "waiting for an event");
+}
+
+double CudaQueue::seconds_between(const Event& before, const Event& after) {
+  after.wait();
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(before.event_.get()),
+                             static_cast<cudaEvent_t>(after.event_.get())),
+        "timing");
+  return static_cast<double>(milliseconds) * 1e-3;
+}
+
+void CudaQueue::begin_capture() const {
+  check(cudaStreamBeginCapture(stream_of(stream_), cudaStreamCaptureModeThreadLocal), "capturing a graph");
+  capturing_ = true;
+}
+
+CudaQueue::Graph CudaQueue::end_capture() const {
+  capturing_ = false;
+  cudaGraph_t captured = nullptr;
+  check(cudaStreamEndCapture(stream_of(stream_), &captured), "capturing a graph");
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t error = cudaGraphInstantiate(&executable, captured, 0);
+  cudaGraphDestroy(captured);
+  check(error, "making a graph");
+  Graph graph;
+  graph.executable_ =
+      std::shared_ptr<void>(executable, [](void* old) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(old)); });
+  return graph;
+}
+
+void CudaQueue::launch(const Graph& graph) const {
+  if (graph.empty()) return;
+  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph.executable_.get()), stream_of(stream_)),
+        "launching a graph");
+}
+
+}  // namespace unfurl::kernels
