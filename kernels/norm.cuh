@@ -8,7 +8,8 @@
 //  vectors
 //    of 16 bytes in flight; there is no barrier where one warp suffices. The sum with the residual is rounded to T
 //    before anything is made of it, since backward will see it so;
-//  - backward: a thread keeps its column vectors for all rows of its block, four rows in flight at a time, and sums the
+//  - backward: a thread keeps its column vectors for all rows of its block, several rows in flight at a time, and sums
+//  the
 //    parameter gradients in registers. Each block writes one partial sum; a second kernel adds the partials in order.
 //    The number of blocks depends on the shape alone, so the bits do not depend on the device;
 //  - rows that vectors cannot read (odd strides or widths), or that are too wide, take the general kernels below.
@@ -44,8 +45,7 @@ struct NormBackward {
   int cols;
 };
 
-constexpr int kForwardThreads = 256;
-constexpr int kRowsInFlight = 4;
+constexpr int kForwardThreads = 256, kBackwardThreads = 512;
 constexpr int kBackwardBlocks = 528;  // at most: four for each multiprocessor of an H100 or H200
 constexpr int kGeneralThreads = 256;
 
@@ -171,51 +171,52 @@ __global__ void __launch_bounds__(kGeneralThreads) norm_forward_general_kernel(N
   }
 }
 
-/// The sums over a row that its gradient needs, of kRowsInFlight rows, over the block. Two scratches in turn save one
-/// barrier of two.
+/// The sums over a row that its gradient needs, of kRows rows, over the block. Two scratches in turn save one barrier
+/// of two.
+template <int kRows>
 struct RowSums {
-  float g[32][kRowsInFlight], gx[32][kRowsInFlight];
+  float g[32][kRows], gx[32][kRows];
 };
 
-template <bool kCentered>
-UNFURL_DEVICE void sum_rows(float (&g)[kRowsInFlight], float (&gx)[kRowsInFlight], RowSums& scratch) {
+template <bool kCentered, int kRows>
+UNFURL_DEVICE void sum_rows(float (&g)[kRows], float (&gx)[kRows], RowSums<kRows>& scratch) {
   const int warps = static_cast<int>(blockDim.x) / 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
-  for (int r = 0; r < kRowsInFlight; ++r) {
+  for (int r = 0; r < kRows; ++r) {
     gx[r] = warp_sum(gx[r]);
     if constexpr (kCentered) g[r] = warp_sum(g[r]);
   }
   if (lane == 0) {
 #pragma unroll
-    for (int r = 0; r < kRowsInFlight; ++r) {
+    for (int r = 0; r < kRows; ++r) {
       scratch.gx[warp][r] = gx[r];
       if constexpr (kCentered) scratch.g[warp][r] = g[r];
     }
   }
   __syncthreads();
 #pragma unroll
-  for (int r = 0; r < kRowsInFlight; ++r) {
+  for (int r = 0; r < kRows; ++r) {
     gx[r] = warp_sum(lane < warps ? scratch.gx[lane][r] : 0.0f);
     if constexpr (kCentered) g[r] = warp_sum(lane < warps ? scratch.g[lane][r] : 0.0f);
   }
 }
 
-/// Block b takes the groups of kRowsInFlight rows b, b + gridDim.x, ...; a thread the vectors threadIdx.x + v
+/// Block b takes the groups of kRows rows b, b + gridDim.x, ...; a thread the vectors threadIdx.x + v
 /// blockDim.x of each. cols is a multiple of the vector.
-template <class T, bool kCentered, int kVectors, int kMaxThreads>
-__global__ void __launch_bounds__(kMaxThreads) norm_backward_kernel(NormBackward<T> a) {
+template <class T, bool kCentered, int kVectors, int kRows>
+__global__ void __launch_bounds__(kBackwardThreads) norm_backward_kernel(NormBackward<T> a) {
   constexpr int kWidth = kVectorSize<T>;
-  UNFURL_SHARED(RowSums, scratch, [2]);
+  UNFURL_SHARED(RowSums<kRows>, scratch, [2]);
   const int threads = static_cast<int>(blockDim.x), thread = static_cast<int>(threadIdx.x);
   const float scale = 1.0f / static_cast<float>(a.cols);
   float dgain[kVectors][kWidth] = {}, dbias[kVectors][kWidth] = {};
   int turn = 0;
-  for (Index first = Index{blockIdx.x} * kRowsInFlight; first < a.rows; first += Index{gridDim.x} * kRowsInFlight) {
-    Vector<T> dy[kRowsInFlight][kVectors], s[kRowsInFlight][kVectors];
-    float mean[kRowsInFlight] = {}, rstd[kRowsInFlight] = {};
+  for (Index first = Index{blockIdx.x} * kRows; first < a.rows; first += Index{gridDim.x} * kRows) {
+    Vector<T> dy[kRows][kVectors], s[kRows][kVectors], ds[kRows][kVectors];
+    float mean[kRows] = {}, rstd[kRows] = {};
 #pragma unroll
-    for (int r = 0; r < kRowsInFlight; ++r) {
+    for (int r = 0; r < kRows; ++r) {
       const bool row = first + r < a.rows;
       if (row) {
         rstd[r] = a.rstd[first + r];
@@ -224,14 +225,15 @@ __global__ void __launch_bounds__(kMaxThreads) norm_backward_kernel(NormBackward
 #pragma unroll
       for (int v = 0; v < kVectors; ++v) {
         const int c = (v * threads + thread) * kWidth;
-        dy[r][v].bits = s[r][v].bits = make_uint4(0, 0, 0, 0);
+        dy[r][v].bits = s[r][v].bits = ds[r][v].bits = make_uint4(0, 0, 0, 0);
         if (row && c < a.cols) {
           dy[r][v] = load_vector(a.dy.row(first + r) + c);
           s[r][v] = load_vector(a.s.row(first + r) + c);
+          if (a.ds.data != nullptr) ds[r][v] = load_vector(a.ds.row(first + r) + c);
         }
       }
     }
-    float sum_g[kRowsInFlight] = {}, sum_gx[kRowsInFlight] = {};
+    float sum_g[kRows] = {}, sum_gx[kRows] = {};
 #pragma unroll
     for (int v = 0; v < kVectors; ++v) {
       const int c = (v * threads + thread) * kWidth;
@@ -239,7 +241,7 @@ __global__ void __launch_bounds__(kMaxThreads) norm_backward_kernel(NormBackward
       float gain[kWidth];
       load_vector(a.gain + c).to_floats(gain);
 #pragma unroll
-      for (int r = 0; r < kRowsInFlight; ++r) {
+      for (int r = 0; r < kRows; ++r) {
         float cotangent[kWidth], x[kWidth];
         dy[r][v].to_floats(cotangent);
         s[r][v].to_floats(x);
@@ -264,17 +266,12 @@ __global__ void __launch_bounds__(kMaxThreads) norm_backward_kernel(NormBackward
       float gain[kWidth];
       load_vector(a.gain + c).to_floats(gain);
 #pragma unroll
-      for (int r = 0; r < kRowsInFlight; ++r) {
+      for (int r = 0; r < kRows; ++r) {
         if (first + r >= a.rows) continue;
         float cotangent[kWidth], x[kWidth], out[kWidth];
         dy[r][v].to_floats(cotangent);
         s[r][v].to_floats(x);
-        if (a.ds.data != nullptr) {
-          load_vector(a.ds.row(first + r) + c).to_floats(out);
-        } else {
-#pragma unroll
-          for (int i = 0; i < kWidth; ++i) out[i] = 0;
-        }
+        ds[r][v].to_floats(out);
 #pragma unroll
         for (int i = 0; i < kWidth; ++i) {
           const float xhat = (x[i] - mean[r]) * rstd[r];
@@ -389,13 +386,25 @@ void norm_forward(const DeviceQueue& queue, const NormForward<T>& a) {
          0, a);
 }
 
-template <class T, bool kCentered, int kVectors, int kMaxThreads>
-bool launch_backward_if_fits(const DeviceQueue& queue, const NormBackward<T>& a, int blocks) {
+/// At most kBackwardBlocks blocks, which write a partial sum each.
+template <class T, bool kCentered>
+int backward_blocks(const DeviceQueue& queue, NormBackward<T>& a, int rows_in_flight) {
+  const Index groups = (a.rows + rows_in_flight - 1) / rows_in_flight;
+  const int blocks = static_cast<int>(groups < kBackwardBlocks ? groups : kBackwardBlocks);
+  const std::size_t floats = static_cast<std::size_t>(blocks) * (kCentered ? 2 : 1) * static_cast<std::size_t>(a.cols);
+  a.partials = static_cast<float*>(queue.scratch(floats * sizeof(float)));
+  return blocks;
+}
+
+/// The number of blocks, or 0 where the rows are too wide.
+template <class T, bool kCentered, int kVectors, int kRows>
+int launch_backward_if_fits(const DeviceQueue& queue, NormBackward<T>& a) {
   const int vectors = a.cols / kVectorSize<T>, threads = ((vectors + kVectors - 1) / kVectors + 31) / 32 * 32;
-  if (threads > kMaxThreads) return false;
-  launch(queue, norm_backward_kernel<T, kCentered, kVectors, kMaxThreads>, dim3(static_cast<unsigned>(blocks)),
+  if (threads > kBackwardThreads) return 0;
+  const int blocks = backward_blocks<T, kCentered>(queue, a, kRows);
+  launch(queue, norm_backward_kernel<T, kCentered, kVectors, kRows>, dim3(static_cast<unsigned>(blocks)),
          dim3(static_cast<unsigned>(threads)), 0, a);
-  return true;
+  return blocks;
 }
 
 /// dgain and dbias may be null.
@@ -405,19 +414,18 @@ void norm_backward(const DeviceQueue& queue, NormBackward<T> a, float* dgain, fl
   const bool vectors = a.cols % kVectorSize<T> == 0 && vector_aligned(a.dx.data, a.dx.stride) &&
                        vector_aligned(a.dy.data, a.dy.stride) && vector_aligned(a.s.data, a.s.stride) &&
                        vector_aligned(a.ds.data, a.ds.stride) && vector_aligned(a.gain, 0);
-  const Index groups = (a.rows + kRowsInFlight - 1) / kRowsInFlight;
-  const int blocks = static_cast<int>(groups < kBackwardBlocks ? groups : kBackwardBlocks);
-  const int stride = (kCentered ? 2 : 1) * a.cols;
-  a.partials = static_cast<float*>(queue.scratch(static_cast<std::size_t>(blocks) * stride * sizeof(float)));
-  if (!vectors || !(launch_backward_if_fits<T, kCentered, 1, 512>(queue, a, blocks) ||
-                    launch_backward_if_fits<T, kCentered, 2, 512>(queue, a, blocks))) {
+  int blocks = 0;
+  if (vectors) blocks = launch_backward_if_fits<T, kCentered, 1, 4>(queue, a);
+  if (vectors && blocks == 0) blocks = launch_backward_if_fits<T, kCentered, 2, 2>(queue, a);
+  if (blocks == 0) {
+    blocks = backward_blocks<T, kCentered>(queue, a, 1);
     launch(queue, norm_backward_general_kernel<T, kCentered>, dim3(static_cast<unsigned>(blocks)),
            dim3(kGeneralThreads), 0, a);
   }
   if (dgain == nullptr && dbias == nullptr) return;
   launch(queue, sum_partials_kernel,
          dim3(static_cast<unsigned>((a.cols + kSumColumns - 1) / kSumColumns), kCentered ? 2 : 1),
-         dim3(kSumColumns, kSumSlices), 0, dgain, dbias, a.partials, blocks, stride, a.cols);
+         dim3(kSumColumns, kSumSlices), 0, dgain, dbias, a.partials, blocks, (kCentered ? 2 : 1) * a.cols, a.cols);
 }
 
 }  // namespace

@@ -117,8 +117,8 @@ def main():
         if arguments.update and fresh:
             os.makedirs(BUDGETS, exist_ok=True)
             with open(path, "w") as out:
-                json.dump(fresh, out, indent=1, sort_keys=True)
-                out.write("\n")
+                lines = [f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in sorted(fresh.items())]
+                out.write("{\n" + ",\n".join(lines) + "\n}\n")
     for problem in problems:
         print("ptxas_report: " + problem, file=sys.stderr)
     if not problems:
