@@ -12,8 +12,8 @@ int run_eval(const EvalOptions& options) {
     fmt::print("{}\n", to_json(found).dump(2));
     return 0;
   }
-  fmt::print("{}\nbits per byte of held-out prompts:\n\n{}\n{}", found.checkpoint.string(),
-             text_table(type_table(found)), text_table(comparison_table({found})));
+  fmt::print("{}\nbits per byte of held-out prompts (opening: of those that open with their query):\n\n{}\n{}",
+             found.checkpoint.string(), text_table(type_table(found)), text_table(comparison_table({found})));
   return 0;
 }
 

@@ -127,7 +127,9 @@ void run_eval_stage(const Stage& stage) {
     json.push_back(to_json(runs.back()));
   }
   const auto table = comparison_table(runs);
-  std::string text = "held-out bits per byte\n" + text_table(table);
+  std::string text =
+      "held-out bits per byte (opening: of the prompts that open with their query, as verbatim expansions do)\n" +
+      text_table(table);
   HtmlReport report("unfurl: " + stage.name, "held-out bits per byte of each model");
   report.add_table("Models", table.front(), {table.begin() + 1, table.end()},
                    "Bits per byte: free, of the prompt given the query; forced, where the query's tokens cost nothing; "

@@ -103,6 +103,7 @@ EvalResult evaluate(const Decoder& decoder, const Tokenizer& tokenizer, const st
     types[std::string(shard.type(i))].add(totals);
     if (shard.type(i) == kCopyType) return;
     out.all.add(totals);
+    if (totals.opening > 0) out.opening.add(totals);
     if (seen.share(shard.prompt(i)) < settings.seen_share) out.unseen.add(totals);
   });
   for (auto& [name, totals] : types) out.types.push_back({name.empty() ? "(none)" : name, totals});

@@ -40,6 +40,7 @@ struct EvalGroup {
 
 struct EvalResult {
   EvalTotals all;
+  EvalTotals opening;            // those of `all` that open with their query, which is what verbatim expansions do
   EvalTotals unseen;             // pairs of whose word n-grams less than the given share occur in training prompts
   std::vector<EvalGroup> types;  // by the pairs' types, in order of name
   bool has_unconditional = false;

@@ -36,6 +36,8 @@ Json to_json(const RunEvaluation& evaluation) {
   out["checkpoint"] = evaluation.checkpoint.string();
   out["all"] = to_json(found.all);
   out["all"]["without_type"] = "copy";
+  out["opening"] = to_json(found.opening);
+  out["opening"]["without_type"] = "copy";
   out["unseen"] = to_json(found.unseen);
   for (const EvalGroup& group : found.types) out["types"][group.name] = to_json(group.totals);
   if (found.has_unconditional) out["unconditional"] = to_json(found.unconditional);
@@ -56,17 +58,27 @@ Json to_json(const RunEvaluation& evaluation) {
 }
 
 std::vector<std::vector<std::string>> comparison_table(const std::vector<RunEvaluation>& runs) {
-  std::vector<std::vector<std::string>> rows = {{"model", "pairs", "loss", "perplexity", "free", "forced",
-                                                 "after query", "after, unseen", "alone", "ended", "words kept",
-                                                 "new words kept"}};
+  const bool alone =
+      std::any_of(runs.begin(), runs.end(), [](const RunEvaluation& run) { return run.likelihood.has_unconditional; });
+  std::vector<std::vector<std::string>> rows = {{"model", "pairs", "loss", "perplexity", "free"}};
+  if (alone) rows[0].push_back("alone");
+  for (const char* column :
+       {"opening: free", "forced", "after query", "after, unseen", "ended", "words kept", "new words kept"}) {
+    rows[0].push_back(column);
+  }
   for (const RunEvaluation& run : runs) {
     const EvalResult& r = run.likelihood;
     const SampledResult& s = run.sampled;
+    const bool opening = r.opening.pairs > 0;
     rows.push_back({run.name, grouped(r.all.pairs), figure(r.all.loss(), true),
-                    fmt::format("{:.2f}", r.all.perplexity()), figure(r.all.free(), true), figure(r.all.forced(), true),
-                    figure(r.all.after(), r.all.opening > 0), figure(r.unseen.after(), r.unseen.opening > 0),
-                    figure(r.unconditional.free(), r.has_unconditional), percent(s.ended_share(), s.samples > 0),
-                    percent(s.kept_share(), s.samples > 0), percent(s.new_kept_share(), s.new_queries > 0)});
+                    fmt::format("{:.2f}", r.all.perplexity()), figure(r.all.free(), true)});
+    if (alone) rows.back().push_back(figure(r.unconditional.free(), r.has_unconditional));
+    for (std::string& cell : std::vector<std::string>{
+             figure(r.opening.free(), opening), figure(r.opening.forced(), opening), figure(r.opening.after(), opening),
+             figure(r.unseen.after(), r.unseen.opening > 0), percent(s.ended_share(), s.samples > 0),
+             percent(s.kept_share(), s.samples > 0), percent(s.new_kept_share(), s.new_queries > 0)}) {
+      rows.back().push_back(std::move(cell));
+    }
   }
   return rows;
 }
@@ -80,6 +92,7 @@ std::vector<std::vector<std::string>> type_table(const RunEvaluation& run) {
   };
   for (const EvalGroup& group : run.likelihood.types) add(group.name, group.totals);
   add("all but copy", run.likelihood.all);
+  add("opening", run.likelihood.opening);
   return rows;
 }
 

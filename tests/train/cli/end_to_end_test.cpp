@@ -60,6 +60,10 @@ TEST(EndToEnd, FromACorpusToExpansions) {
   const Json eval = Json::parse(succeed({"eval", at("runs/tiny"), "--json", "--set", "eval.queries=3"}));
   EXPECT_GT(eval.at("all").at("bits_per_byte").as_number(), 1);
   EXPECT_GT(eval.at("all").at("pairs").as_integer(), 5);
+  const Json& opening = eval.at("opening");
+  EXPECT_EQ(opening.at("pairs").as_integer(), eval.at("all").at("opening_with_query").as_integer());
+  EXPECT_LT(opening.at("bits_per_byte_forced").as_number(), opening.at("bits_per_byte").as_number());
+  EXPECT_EQ(opening.at("bits_per_byte_after").as_number(), eval.at("all").at("bits_per_byte_after").as_number());
   EXPECT_TRUE(has(succeed({"eval", at("runs/tiny"), "--pairs", at("corpus/heldout.jsonl"), "--set", "eval.queries=2"}),
                   "bits per byte of held-out prompts"));
 
