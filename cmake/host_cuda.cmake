@@ -32,3 +32,10 @@ function(unfurl_execute_on_host target)
   endforeach()
 endfunction()
 unfurl_execute_on_host(unfurl_kernels ${cuda_sources})
+
+# A program of one CUDA source with a main(), without GoogleTest: MemorySanitizer would misread that.
+function(unfurl_add_host_program name source)
+  add_executable(${name})
+  unfurl_execute_on_host(${name} ${source})
+  target_link_libraries(${name} PRIVATE unfurl_kernels)
+endfunction()

@@ -51,7 +51,7 @@ constexpr int kGeneralThreads = 256;
 
 /// Over the kWarps warps that share a row.
 template <int kWarps>
-UNFURL_DEVICE float row_sum(float value, BlockScratch& scratch, CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE float row_sum(float value, BlockScratch& scratch, CallSite site = {}) {
   if constexpr (kWarps == 1) return warp_sum(value, site);
   return block_sum(value, scratch, site);
 }

@@ -25,13 +25,6 @@
 
 /// A function of kernels.
 #define UNFURL_DEVICE __device__ __forceinline__
-/// Default of the last parameter of device functions that synchronise: reports name the line that calls them.
-#if defined(__CUDACC__)
-#define UNFURL_SITE (::unfurl::kernels::device::CallSite{})
-#else
-#define UNFURL_SITE UNFURL_HERE
-#endif
-
 /// Static shared memory: UNFURL_SHARED(float, sums, [32]); declares `float sums[32]`.
 /// Dynamic shared memory is a struct of typed arrays: UNFURL_DYNAMIC_SHARED(Tiles, tiles); declares `Tiles& tiles`; the
 /// launch gives sizeof(Tiles) bytes, 1024-byte aligned.
@@ -48,9 +41,10 @@
         static char tag;                                                                               \
         return &tag;                                                                                   \
       }(),                                                                                             \
-      sizeof(name##_shared_type), alignof(name##_shared_type), #name, UNFURL_HERE))
+      sizeof(name##_shared_type), alignof(name##_shared_type), #name, ::unfurl::kernels::host::CallSite()))
 #define UNFURL_DYNAMIC_SHARED(type, name) \
-  type& name = *static_cast<type*>(::unfurl::kernels::host::dynamic_shared(sizeof(type), UNFURL_HERE))
+  type& name =                            \
+      *static_cast<type*>(::unfurl::kernels::host::dynamic_shared(sizeof(type), ::unfurl::kernels::host::CallSite()))
 #endif
 
 namespace unfurl::kernels {
@@ -66,6 +60,7 @@ using DeviceQueue = HostCudaQueue;
 
 namespace device::inline UNFURL_BACKEND {
 
+/// Last parameter of device functions that synchronise, `CallSite site = {}`: reports name the line that calls them.
 #if defined(__CUDACC__)
 struct CallSite {};
 #else

@@ -15,7 +15,7 @@ namespace unfurl::kernels::device::inline UNFURL_BACKEND::ptx {
 
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 
-UNFURL_DEVICE std::uint32_t shared_address(const void* pointer, [[maybe_unused]] CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE std::uint32_t shared_address(const void* pointer, [[maybe_unused]] CallSite site = {}) {
 #if defined(__CUDACC__)
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 #else
@@ -23,7 +23,7 @@ UNFURL_DEVICE std::uint32_t shared_address(const void* pointer, [[maybe_unused]]
 #endif
 }
 
-UNFURL_DEVICE void sync_threads([[maybe_unused]] CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE void sync_threads([[maybe_unused]] CallSite site = {}) {
 #if defined(__CUDACC__)
   __syncthreads();
 #else
@@ -31,7 +31,7 @@ UNFURL_DEVICE void sync_threads([[maybe_unused]] CallSite site = UNFURL_SITE) {
 #endif
 }
 
-UNFURL_DEVICE void sync_warp(unsigned mask = kAllLanes, [[maybe_unused]] CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE void sync_warp(unsigned mask = kAllLanes, [[maybe_unused]] CallSite site = {}) {
 #if defined(__CUDACC__)
   __syncwarp(mask);
 #else
@@ -41,8 +41,7 @@ UNFURL_DEVICE void sync_warp(unsigned mask = kAllLanes, [[maybe_unused]] CallSit
 
 /// The value of the lane whose number differs from this one's in the bits of lane_mask.
 template <class T>
-UNFURL_DEVICE T shuffle_xor(T value, int lane_mask, unsigned mask = kAllLanes,
-                            [[maybe_unused]] CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE T shuffle_xor(T value, int lane_mask, unsigned mask = kAllLanes, [[maybe_unused]] CallSite site = {}) {
 #if defined(__CUDACC__)
   return __shfl_xor_sync(mask, value, lane_mask);
 #else
@@ -52,7 +51,7 @@ UNFURL_DEVICE T shuffle_xor(T value, int lane_mask, unsigned mask = kAllLanes,
 
 /// The value of `lane`.
 template <class T>
-UNFURL_DEVICE T shuffle(T value, int lane, unsigned mask = kAllLanes, [[maybe_unused]] CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE T shuffle(T value, int lane, unsigned mask = kAllLanes, [[maybe_unused]] CallSite site = {}) {
 #if defined(__CUDACC__)
   return __shfl_sync(mask, value, lane);
 #else
@@ -62,8 +61,7 @@ UNFURL_DEVICE T shuffle(T value, int lane, unsigned mask = kAllLanes, [[maybe_un
 
 /// The value of the lane `delta` before; the first `delta` lanes keep theirs.
 template <class T>
-UNFURL_DEVICE T shuffle_up(T value, unsigned delta, unsigned mask = kAllLanes,
-                           [[maybe_unused]] CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE T shuffle_up(T value, unsigned delta, unsigned mask = kAllLanes, [[maybe_unused]] CallSite site = {}) {
 #if defined(__CUDACC__)
   return __shfl_up_sync(mask, value, delta);
 #else
@@ -73,8 +71,7 @@ UNFURL_DEVICE T shuffle_up(T value, unsigned delta, unsigned mask = kAllLanes,
 
 /// The value of the lane `delta` after; the last `delta` lanes keep theirs.
 template <class T>
-UNFURL_DEVICE T shuffle_down(T value, unsigned delta, unsigned mask = kAllLanes,
-                             [[maybe_unused]] CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE T shuffle_down(T value, unsigned delta, unsigned mask = kAllLanes, [[maybe_unused]] CallSite site = {}) {
 #if defined(__CUDACC__)
   return __shfl_down_sync(mask, value, delta);
 #else
@@ -83,7 +80,7 @@ UNFURL_DEVICE T shuffle_down(T value, unsigned delta, unsigned mask = kAllLanes,
 }
 
 /// The lanes for which the predicate holds, a bit each.
-UNFURL_DEVICE unsigned ballot(bool predicate, unsigned mask = kAllLanes, [[maybe_unused]] CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE unsigned ballot(bool predicate, unsigned mask = kAllLanes, [[maybe_unused]] CallSite site = {}) {
 #if defined(__CUDACC__)
   return __ballot_sync(mask, predicate);
 #else
@@ -116,7 +113,7 @@ UNFURL_DEVICE std::uint32_t pack_bf16(float low, float high) {
 /// cp.async: 16 bytes from global to shared memory, of which `bytes` (0 to 16) are read and the rest are zeros. They
 /// have landed for this thread after commit_copies() and wait_copies(), for others after a barrier on top.
 UNFURL_DEVICE void copy_async16(std::uint32_t to, const void* from, std::uint32_t bytes = 16,
-                                [[maybe_unused]] CallSite site = UNFURL_SITE) {
+                                [[maybe_unused]] CallSite site = {}) {
 #if defined(__CUDACC__)
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
 #else
@@ -125,7 +122,7 @@ UNFURL_DEVICE void copy_async16(std::uint32_t to, const void* from, std::uint32_
 }
 
 /// The copies since the last commit are a group.
-UNFURL_DEVICE void commit_copies([[maybe_unused]] CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE void commit_copies([[maybe_unused]] CallSite site = {}) {
 #if defined(__CUDACC__)
   asm volatile("cp.async.commit_group;" ::: "memory");
 #else
@@ -145,8 +142,7 @@ UNFURL_DEVICE void wait_copies() {
 
 /// Four 8x8 matrices of 16-bit elements: lane 8 m + i gives the address of row i of matrix m (16 bytes, aligned); lane
 /// 4 i + j gets the elements (i, 2j) and (i, 2j+1) of matrix m in fragment[m].
-UNFURL_DEVICE void load_matrices(std::uint32_t (&fragment)[4], std::uint32_t row,
-                                 [[maybe_unused]] CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE void load_matrices(std::uint32_t (&fragment)[4], std::uint32_t row, [[maybe_unused]] CallSite site = {}) {
 #if defined(__CUDACC__)
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
@@ -159,7 +155,7 @@ UNFURL_DEVICE void load_matrices(std::uint32_t (&fragment)[4], std::uint32_t row
 
 /// The same, each matrix transposed: lane 4 i + j gets the elements (2j, i) and (2j+1, i).
 UNFURL_DEVICE void load_matrices_transposed(std::uint32_t (&fragment)[4], std::uint32_t row,
-                                            [[maybe_unused]] CallSite site = UNFURL_SITE) {
+                                            [[maybe_unused]] CallSite site = {}) {
 #if defined(__CUDACC__)
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
@@ -172,7 +168,7 @@ UNFURL_DEVICE void load_matrices_transposed(std::uint32_t (&fragment)[4], std::u
 
 /// d += A B with A 16x16 and B 16x8 of bf16, d 16x8 of float.
 UNFURL_DEVICE void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
-                                [[maybe_unused]] CallSite site = UNFURL_SITE) {
+                                [[maybe_unused]] CallSite site = {}) {
 #if defined(__CUDACC__)
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"

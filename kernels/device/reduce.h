@@ -5,7 +5,7 @@
 
 namespace unfurl::kernels::device::inline UNFURL_BACKEND {
 
-UNFURL_DEVICE float warp_sum(float value, CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE float warp_sum(float value, CallSite site = {}) {
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {
     value += ptx::shuffle_xor(value, distance, ptx::kAllLanes, site);
@@ -13,7 +13,7 @@ UNFURL_DEVICE float warp_sum(float value, CallSite site = UNFURL_SITE) {
   return value;
 }
 
-UNFURL_DEVICE float warp_max(float value, CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE float warp_max(float value, CallSite site = {}) {
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {
     value = fmaxf(value, ptx::shuffle_xor(value, distance, ptx::kAllLanes, site));
@@ -44,13 +44,13 @@ UNFURL_DEVICE float block_reduce(float value, BlockScratch& scratch, CallSite si
 }  // namespace detail
 
 /// Over a one-dimensional block of whole warps. The scratch is free again when the call returns.
-UNFURL_DEVICE float block_sum(float value, BlockScratch& scratch, CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE float block_sum(float value, BlockScratch& scratch, CallSite site = {}) {
   const float sum = detail::block_reduce<false>(value, scratch, site);
   ptx::sync_threads(site);
   return sum;
 }
 
-UNFURL_DEVICE float block_max(float value, BlockScratch& scratch, CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE float block_max(float value, BlockScratch& scratch, CallSite site = {}) {
   const float most = detail::block_reduce<true>(value, scratch, site);
   ptx::sync_threads(site);
   return most;
@@ -58,7 +58,7 @@ UNFURL_DEVICE float block_max(float value, BlockScratch& scratch, CallSite site 
 
 /// As block_sum, with one barrier instead of two: the caller uses the scratch again only after another barrier, for
 /// instance two scratches in turn.
-UNFURL_DEVICE float block_sum_once(float value, BlockScratch& scratch, CallSite site = UNFURL_SITE) {
+UNFURL_DEVICE float block_sum_once(float value, BlockScratch& scratch, CallSite site = {}) {
   return detail::block_reduce<false>(value, scratch, site);
 }
 

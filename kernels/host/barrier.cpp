@@ -4,8 +4,6 @@
 namespace unfurl::kernels::host {
 namespace {
 
-bool same(CallSite a, CallSite b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
-
 void arrive(Runner& runner, Barrier& barrier, unsigned count, bool waits, const char* what, CallSite site) {
   Fiber* fiber = runner.self();
   if (count == 0 && settings().strict) {

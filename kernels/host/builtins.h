@@ -56,19 +56,19 @@ inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 
 constexpr int warpSize = 32;
 
-inline void __syncthreads(host::CallSite site = UNFURL_HERE) { host::barrier(0, 0, true, site); }
-inline int __syncthreads_count(int predicate, host::CallSite site = UNFURL_HERE) {
+inline void __syncthreads(host::CallSite site = {}) { host::barrier(0, 0, true, site); }
+inline int __syncthreads_count(int predicate, host::CallSite site = {}) {
   return host::barrier_vote(host::Vote::count, predicate != 0, site);
 }
-inline int __syncthreads_and(int predicate, host::CallSite site = UNFURL_HERE) {
+inline int __syncthreads_and(int predicate, host::CallSite site = {}) {
   return host::barrier_vote(host::Vote::all, predicate != 0, site);
 }
-inline int __syncthreads_or(int predicate, host::CallSite site = UNFURL_HERE) {
+inline int __syncthreads_or(int predicate, host::CallSite site = {}) {
   return host::barrier_vote(host::Vote::any, predicate != 0, site);
 }
 
 inline constexpr host::Collective kSyncWarp{"__syncwarp", nullptr, true};
-inline void __syncwarp(unsigned mask = 0xffffffffu, host::CallSite site = UNFURL_HERE) {
+inline void __syncwarp(unsigned mask = 0xffffffffu, host::CallSite site = {}) {
   host::collective(kSyncWarp, mask, nullptr, nullptr, site);
 }
 
@@ -82,28 +82,28 @@ T shuffled(host::Shuffle kind, unsigned mask, T value, int argument, int width, 
   return value;
 }
 template <class T>
-T __shfl_sync(unsigned mask, T value, int lane, int width = 32, host::CallSite site = UNFURL_HERE) {
+T __shfl_sync(unsigned mask, T value, int lane, int width = 32, host::CallSite site = {}) {
   return shuffled(host::Shuffle::index, mask, value, lane, width, site);
 }
 template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, host::CallSite site = UNFURL_HERE) {
+T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, host::CallSite site = {}) {
   return shuffled(host::Shuffle::up, mask, value, static_cast<int>(delta), width, site);
 }
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, host::CallSite site = UNFURL_HERE) {
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, host::CallSite site = {}) {
   return shuffled(host::Shuffle::down, mask, value, static_cast<int>(delta), width, site);
 }
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32, host::CallSite site = UNFURL_HERE) {
+T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32, host::CallSite site = {}) {
   return shuffled(host::Shuffle::exclusive_or, mask, value, lane_mask, width, site);
 }
-inline unsigned __ballot_sync(unsigned mask, int predicate, host::CallSite site = UNFURL_HERE) {
+inline unsigned __ballot_sync(unsigned mask, int predicate, host::CallSite site = {}) {
   return host::ballot(host::Ballot::ballot, mask, predicate != 0, site);
 }
-inline int __any_sync(unsigned mask, int predicate, host::CallSite site = UNFURL_HERE) {
+inline int __any_sync(unsigned mask, int predicate, host::CallSite site = {}) {
   return host::ballot(host::Ballot::any, mask, predicate != 0, site) != 0;
 }
-inline int __all_sync(unsigned mask, int predicate, host::CallSite site = UNFURL_HERE) {
+inline int __all_sync(unsigned mask, int predicate, host::CallSite site = {}) {
   return host::ballot(host::Ballot::all, mask, predicate == 0, site) == 0;
 }
 

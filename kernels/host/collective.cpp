@@ -6,8 +6,6 @@
 namespace unfurl::kernels::host {
 namespace {
 
-bool same(CallSite a, CallSite b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
-
 void check_mask(const Warp& warp, const Collective& what, std::uint32_t mask, unsigned lane, CallSite site) {
   if ((mask >> lane & 1) == 0) {
     fault("%s at %s: lane %u is not in its mask %08x", what.name, text(site), lane, mask);

@@ -64,12 +64,12 @@ struct Position {
   unsigned x, y, z;
 };
 
-/// Where a kernel calls something.
+/// Where a kernel calls something: the default of a last parameter, `CallSite site = {}`, is the place of the call.
 struct CallSite {
   const char* file;
   int line;
+  constexpr CallSite(const char* f = __builtin_FILE(), int l = __builtin_LINE()) : file(f), line(l) {}
 };
-#define UNFURL_HERE (::unfurl::kernels::host::CallSite{__builtin_FILE(), __builtin_LINE()})
 
 /// What the built-in variables of a kernel are read from.
 struct BlockView {

@@ -124,7 +124,7 @@ void run_grid(const Launch& launch) {
   }
   const BlockOrder order(blocks);
   const auto run = [&](Index i) {
-    Runner& runner = Runner::of_this_thread();
+    Runner& runner = Runner::make_for_this_thread();
     runner.statistics = {};
     runner.run_block(launch, order(static_cast<std::size_t>(i)));
     add(runner.statistics);

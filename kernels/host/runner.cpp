@@ -13,8 +13,11 @@ namespace unfurl::kernels::host {
 
 constinit thread_local ThreadView* current_thread = nullptr;
 
-Runner& Runner::of_this_thread() {
+constinit thread_local Runner* Runner::this_threads = nullptr;
+
+Runner& Runner::make_for_this_thread() {
   static thread_local Runner runner;
+  this_threads = &runner;
   return runner;
 }
 

@@ -82,8 +82,10 @@ class Runner {
   Runner(const Runner&) = delete;
   Runner& operator=(const Runner&) = delete;
 
-  /// The calling OS thread's.
-  static Runner& of_this_thread();
+  /// The calling OS thread's, made at the first call.
+  static Runner& make_for_this_thread();
+  /// The same, in a kernel.
+  static Runner& of_this_thread() { return *this_threads; }
 
   void run_block(const Launch& launch, std::size_t block);
 
@@ -102,6 +104,8 @@ class Runner {
   void step_aside();
   [[noreturn]] void fail(const char* format, std::va_list arguments);
   void complete_barrier(Barrier& barrier);
+
+  static constinit thread_local Runner* this_threads;
 
   // The block.
   BlockView block;
@@ -155,6 +159,10 @@ class Runner {
 
 /// Faults where the thread returns with copies or products that it never waited for.
 void check_async_done(const Fiber& fiber);
+
+inline bool same(CallSite a, CallSite b) {
+  return a.line == b.line && (a.file == b.file || std::strcmp(a.file, b.file) == 0);
+}
 
 /// "attention_forward.cu:17", for messages; valid until the eighth next call in this OS thread.
 const char* text(CallSite site);
