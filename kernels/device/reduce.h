@@ -62,4 +62,8 @@ UNFURL_DEVICE float block_sum_once(float value, BlockScratch& scratch, CallSite 
   return detail::block_reduce<false>(value, scratch, site);
 }
 
+UNFURL_DEVICE float block_max_once(float value, BlockScratch& scratch, CallSite site = {}) {
+  return detail::block_reduce<true>(value, scratch, site);
+}
+
 }  // namespace unfurl::kernels::device::inline UNFURL_BACKEND
