@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "tests/support/matrix.h"
+#include "tests/support/backends.h"
 
 namespace unfurl::tests {
 namespace {
@@ -41,7 +41,8 @@ Layout layout(const std::vector<Index>& lengths, Index kind, Index padding) {
 struct Case {
   Index heads, kv_heads, head_dim;
   Layout layout;
-  double size = 1;  // of the queries
+  double size = 1;      // of the queries
+  bool aligned = true;  // rows start at multiples of 16 bytes
 
   Index width() const { return heads * head_dim; }
   Index kv_width() const { return kv_heads * head_dim; }
@@ -51,11 +52,11 @@ struct Case {
   }
   std::string name() const {
     return testing::PrintToString(heads) + "/" + testing::PrintToString(kv_heads) + " heads of " +
-           testing::PrintToString(head_dim) + ", lengths up to " + testing::PrintToString(layout.cu_seqlens);
+           testing::PrintToString(head_dim) + (aligned ? "" : ", not aligned") + ", lengths up to " +
+           testing::PrintToString(layout.cu_seqlens);
   }
 };
 
-/// What a pass reads and leaves, in the order out, lse, dq, dk, dv.
 template <class T>
 struct Inputs {
   explicit Inputs(const Case& c)
@@ -66,14 +67,25 @@ struct Inputs {
   std::vector<T> q, k, v, dout;
 };
 
-/// By definition, in double.
-template <class T>
-std::vector<std::vector<double>> reference(const Case& c) {
-  const Inputs<T> in(c);
+/// By definition, in S; what an operation of its own would store in T is rounded to it: scores, probabilities, their
+/// gradients, and what is left in the end: out, lse, dq, dk, dv.
+template <class S, class T>
+Results formula(const Case& c, const Inputs<T>& in) {
   const AttentionShape shape = c.shape();
-  const auto q = doubles(in.q), k = doubles(in.k), v = doubles(in.v), dout = doubles(in.dout);
-  std::vector<double> out(q.size()), lse(static_cast<std::size_t>(c.heads * shape.tokens)), dq(q.size()), dk(k.size()),
-      dv(v.size());
+  const auto in_s = [](const std::vector<double>& values) { return std::vector<S>(values.begin(), values.end()); };
+  const auto q = in_s(doubles(in.q)), k = in_s(doubles(in.k)), v = in_s(doubles(in.v)), dout = in_s(doubles(in.dout));
+  const auto round = [](S value) {
+    return std::is_same_v<S, double> ? value : static_cast<S>(rounded<T>(static_cast<double>(value)));
+  };
+  const S scale = static_cast<S>(shape.scale);
+  const auto dim = static_cast<std::size_t>(c.head_dim);
+  std::vector<S> out(q.size()), dq(q.size()), dk(k.size()), dv(v.size());
+  std::vector<double> lse(static_cast<std::size_t>(c.heads * shape.tokens));
+  const auto dot = [&](const S* a, const S* b) {
+    S sum = 0;
+    for (std::size_t x = 0; x < dim; ++x) sum += a[x] * b[x];
+    return sum;
+  };
   for (Index d = 0; d < shape.documents; ++d) {
     const Index begin = c.layout.cu_seqlens[static_cast<std::size_t>(d)];
     const Index end = c.layout.cu_seqlens[static_cast<std::size_t>(d + 1)];
@@ -83,31 +95,27 @@ std::vector<std::vector<double>> reference(const Case& c) {
       for (Index i = begin; i < end; ++i) {
         const auto at_q = static_cast<std::size_t>(i * c.width() + column);
         const auto at_k = [&](Index j) { return static_cast<std::size_t>(j * c.kv_width() + kv_column); };
-        const auto dot = [&](const double* a, const double* b) {
-          double sum = 0;
-          for (Index x = 0; x < c.head_dim; ++x) sum += a[x] * b[x];
-          return sum;
-        };
-        const auto sees = [&](Index j) { return j <= i || j < prefix_end; };
-        std::vector<double> p(static_cast<std::size_t>(end - begin));
-        double greatest = -INFINITY, sum = 0, delta = 0;
-        for (Index j = begin; j < end; ++j) {
-          double& score = p[static_cast<std::size_t>(j - begin)];
-          score = sees(j) ? shape.scale * dot(&q[at_q], &k[at_k(j)]) : -INFINITY;
+        const Index last = std::max(i + 1, prefix_end);
+        std::vector<S> p(static_cast<std::size_t>(last - begin));
+        S greatest = -INFINITY, sum = 0;
+        for (Index j = begin; j < last; ++j) {
+          S& score = p[static_cast<std::size_t>(j - begin)];
+          score = round(scale * dot(&q[at_q], &k[at_k(j)]));
           greatest = std::max(greatest, score);
         }
-        for (double& score : p) sum += score = std::exp(score - greatest);
+        for (S& score : p) sum += score = std::exp(score - greatest);
         lse[static_cast<std::size_t>(h * shape.tokens + i)] = greatest + std::log(sum);
-        for (Index j = begin; j < end; ++j) {
-          const double weight = p[static_cast<std::size_t>(j - begin)] /= sum;
-          for (std::size_t x = 0; x < static_cast<std::size_t>(c.head_dim); ++x)
-            out[at_q + x] += weight * v[at_k(j) + x];
+        for (Index j = begin; j < last; ++j) {
+          S& weight = p[static_cast<std::size_t>(j - begin)];
+          weight = round(weight / sum);
+          for (std::size_t x = 0; x < dim; ++x) out[at_q + x] += weight * v[at_k(j) + x];
         }
-        delta = dot(&dout[at_q], &out[at_q]);
-        for (Index j = begin; j < end; ++j) {
-          const double weight = p[static_cast<std::size_t>(j - begin)];
-          const double ds = shape.scale * weight * (dot(&dout[at_q], &v[at_k(j)]) - delta);
-          for (std::size_t x = 0; x < static_cast<std::size_t>(c.head_dim); ++x) {
+        for (std::size_t x = 0; x < dim; ++x) out[at_q + x] = round(out[at_q + x]);
+        const S delta = dot(&dout[at_q], &out[at_q]);
+        for (Index j = begin; j < last; ++j) {
+          const S weight = p[static_cast<std::size_t>(j - begin)];
+          const S ds = round(scale * weight * (round(dot(&dout[at_q], &v[at_k(j)])) - delta));
+          for (std::size_t x = 0; x < dim; ++x) {
             dq[at_q + x] += ds * k[at_k(j) + x];
             dk[at_k(j) + x] += ds * q[at_q + x];
             dv[at_k(j) + x] += weight * dout[at_q + x];
@@ -116,141 +124,198 @@ std::vector<std::vector<double>> reference(const Case& c) {
       }
     }
   }
-  return {out, lse, dq, dk, dv};
+  Results results = {doubles(out), lse, doubles(dq), doubles(dk), doubles(dv)};
+  for (const std::size_t i : {2, 3, 4}) {
+    for (double& value : results[i]) value = static_cast<double>(round(static_cast<S>(value)));
+  }
+  return results;
 }
 
-/// q, k, v are slices of one matrix, as a joint projection leaves them, their gradients of another; out is a slice that
-/// starts after a column that is not ours.
-template <class T>
-std::vector<std::vector<T>> kernel(const CpuQueue& queue, const Case& c) {
-  const Inputs<T> in(c);
+/// The columns [column, column + cols) of a matrix [rows, width].
+std::vector<double> columns(const std::vector<double>& matrix, Index width, Index column, Index cols) {
+  std::vector<double> out;
+  for (auto row = matrix.begin(); row != matrix.end(); row += width) {
+    out.insert(out.end(), row + column, row + column + cols);
+  }
+  return out;
+}
+
+/// What the kernels make of it: out, lse, dq, dk, dv. q, k, v are slices of one matrix, as a joint projection leaves
+/// them, their gradients of another; out is a slice that starts after columns that are not ours.
+template <class Queue, class T>
+Results run(const Queue& queue, const Case& c, const Inputs<T>& in) {
+  using Sum = kernels::Accumulator<T>;
+  using Strided = StridedMatrix<T, Queue>;
   const AttentionShape shape = c.shape();
-  const Index tokens = shape.tokens, joint_width = c.width() + 2 * c.kv_width();
-  StridedMatrix<T> joint(tokens, joint_width, 3), joint_gradient(tokens, joint_width, 5),
-      wide(tokens, 1 + c.width(), 2);
-  const auto slice = [](StridedMatrix<T>& matrix, Index column) {
+  const Index tokens = shape.tokens, joint_width = c.width() + 2 * c.kv_width(), beside = c.aligned ? 8 : 1;
+  const Index k_column = c.width(), v_column = c.width() + c.kv_width();
+  std::vector<T> joined;
+  for (Index r = 0; r < tokens; ++r) {
+    joined.insert(joined.end(), in.q.begin() + r * c.width(), in.q.begin() + (r + 1) * c.width());
+    joined.insert(joined.end(), in.k.begin() + r * c.kv_width(), in.k.begin() + (r + 1) * c.kv_width());
+    joined.insert(joined.end(), in.v.begin() + r * c.kv_width(), in.v.begin() + (r + 1) * c.kv_width());
+  }
+  Strided joint(queue, tokens, joint_width, c.aligned ? 8 : 3, joined);
+  Strided joint_gradient(queue, tokens, joint_width, c.aligned ? 16 : 5), wide(queue, tokens, beside + c.width(), 8);
+  if (c.aligned) {
+    wide = Strided(queue, tokens, beside + c.width(), (8 - c.width() % 8) % 8 + 8);
+    joint = Strided(queue, tokens, joint_width, (8 - joint_width % 8) % 8 + 8, joined);
+    joint_gradient = Strided(queue, tokens, joint_width, (8 - joint_width % 8) % 8 + 16);
+  }
+  const Strided dout(queue, tokens, c.width(), c.aligned ? (8 - c.width() % 8) % 8 : 1, in.dout);
+  Guarded<Sum, Queue> lse(queue, c.heads * tokens);
+  const Guarded<std::int32_t, Queue> cu_seqlens(queue, c.layout.cu_seqlens), prefixes(queue, c.layout.prefixes);
+  const auto slice = [](Strided& matrix, Index column) {
     return kernels::Matrix<T>{matrix.matrix().data + column, matrix.matrix().stride};
   };
-  const auto fill = [&](kernels::Matrix<T> to, const std::vector<T>& values, Index cols) {
-    for (Index r = 0; r < tokens; ++r) std::copy_n(values.data() + r * cols, cols, to.row(r));
-  };
-  const auto read = [&](kernels::Matrix<T> from, Index cols) {
-    std::vector<T> out;
-    for (Index r = 0; r < tokens; ++r) out.insert(out.end(), from.row(r), from.row(r) + cols);
-    return out;
-  };
-  const Index k_column = c.width(), v_column = c.width() + c.kv_width();
-  fill(slice(joint, 0), in.q, c.width());
-  fill(slice(joint, k_column), in.k, c.kv_width());
-  fill(slice(joint, v_column), in.v, c.kv_width());
-  const StridedMatrix<T> dout(tokens, c.width(), 1, in.dout);
-  Guarded<T> lse(c.heads * tokens);
-  const Guarded<std::int32_t> cu_seqlens(c.layout.cu_seqlens), prefixes(c.layout.prefixes);
-  const auto out = slice(wide, 1);
-
-  kernels::attention_forward<CpuQueue, T>(queue, out, nullptr, slice(joint, 0), slice(joint, k_column),
-                                          slice(joint, v_column), cu_seqlens.data(), prefixes.data(), shape);
-  const auto without_lse = read(out, c.width());
-  kernels::attention_forward<CpuQueue, T>(queue, out, lse.data(), slice(joint, 0), slice(joint, k_column),
-                                          slice(joint, v_column), cu_seqlens.data(), prefixes.data(), shape);
-  EXPECT_EQ(read(out, c.width()), without_lse);
-  kernels::attention_backward<CpuQueue, T>(queue, slice(joint_gradient, 0), slice(joint_gradient, k_column),
-                                           slice(joint_gradient, v_column), dout, out, lse.data(), slice(joint, 0),
-                                           slice(joint, k_column), slice(joint, v_column), cu_seqlens.data(),
-                                           prefixes.data(), shape);
+  const auto out = slice(wide, beside), q = slice(joint, 0), k = slice(joint, k_column), v = slice(joint, v_column);
+  kernels::attention_forward<Queue, T>(queue, out, lse.data(), q, k, v, cu_seqlens.data(), prefixes.data(), shape);
+  kernels::attention_backward<Queue, T>(queue, slice(joint_gradient, 0), slice(joint_gradient, k_column),
+                                        slice(joint_gradient, v_column), dout, out, lse.data(), q, k, v,
+                                        cu_seqlens.data(), prefixes.data(), shape);
   EXPECT_TRUE(joint.intact() && joint_gradient.intact() && wide.intact() && lse.intact());
-  for (Index r = 0; r < tokens; ++r) EXPECT_TRUE(std::isnan(wide.matrix().row(r)[0])) << "wrote beside row " << r;
-  return {without_lse, lse.values(), read(slice(joint_gradient, 0), c.width()),
-          read(slice(joint_gradient, k_column), c.kv_width()), read(slice(joint_gradient, v_column), c.kv_width())};
-}
-
-template <class T>
-void compare(const std::vector<std::vector<T>>& got, const std::vector<std::vector<double>>& want, double tolerance) {
-  const char* names[] = {"out", "lse", "dq", "dk", "dv"};
-  for (std::size_t i = 0; i < 5; ++i) expect_close(got[i], want[i], tolerance, names[i]);
-}
-
-template <class T>
-constexpr double kTolerance = sizeof(T) == 4 ? 1e-5 : 1e-13;
-
-const std::vector<Index> kLengths = {0, 1, 2, 31, 32, 33, 63, 64, 0, 65, 127, 129, 200, 0};
-
-template <class T>
-void check_heads(Index heads, Index kv_heads, const std::vector<Index>& head_dims) {
-  static kernels::ThreadPool pool(2, false);
-  for (const Index head_dim : head_dims) {
-    const Case c{heads, kv_heads, head_dim, layout(kLengths, head_dim, 7)};
-    SCOPED_TRACE(c.name());
-    compare(kernel<T>(CpuQueue(pool), c), reference<T>(c), kTolerance<T>);
+  const auto wide_values = doubles(wide.values()), gradients = doubles(joint_gradient.values());
+  for (const double value : columns(wide_values, beside + c.width(), 0, beside)) {
+    EXPECT_TRUE(std::isnan(value)) << "wrote beside a row";
   }
+  return {columns(wide_values, beside + c.width(), beside, c.width()), doubles(lse.values()),
+          columns(gradients, joint_width, 0, c.width()), columns(gradients, joint_width, k_column, c.kv_width()),
+          columns(gradients, joint_width, v_column, c.kv_width())};
 }
 
-TEST(AttentionKernel, OneHeadF32) { check_heads<float>(1, 1, {1, 5, 31, 64, 80, 128}); }
-TEST(AttentionKernel, OneHeadF64) { check_heads<double>(1, 1, {1, 5, 31, 64, 80, 128}); }
-TEST(AttentionKernel, ManyHeads) { check_heads<float>(4, 4, {5, 64}); }
+template <class T>
+constexpr double kTolerance = std::is_same_v<T, double> ? 1e-13 : 1e-5;
+
+template <class Queue, class T>
+void check(const Case& c, double tolerance = kTolerance<T>) {
+  SCOPED_TRACE(c.name());
+  const Inputs<T> in(c);
+  const Results got = on_queues<Queue>([&](const Queue& queue) { return run<Queue, T>(queue, c, in); });
+  const Results exact = formula<double, T>(c, in);
+  Results plain(5);
+  if constexpr (std::is_same_v<T, bf16>) plain = formula<float, T>(c, in);
+  const char* names[] = {"out", "lse", "dq", "dk", "dv"};
+  for (std::size_t i = 0; i < 5; ++i) expect_matches<T>(got[i], exact[i], plain[i], tolerance, names[i]);
+}
+
+void check_all(const Case& c) {
+  on_backends([&]<class Queue, class T>() { check<Queue, T>(c); });
+}
+
+// Around the edges of every tile, and no two documents on the same side of one.
+const std::vector<Index> kLengths = {0, 1, 2, 31, 32, 33, 63, 64, 0, 65, 127, 129, 0};
+// Longer than what any kernel has in flight.
+const std::vector<Index> kLong = {5, 333, 17, 260};
+
+TEST(AttentionKernel, OneHead) {
+  for (const Index head_dim : {1, 5, 31, 80}) check_all({1, 1, head_dim, layout(kLengths, head_dim, 7)});
+  for (const Index head_dim : {64, 128}) check_all({1, 1, head_dim, layout(kLengths, head_dim + 1, 9)});
+}
+
+TEST(AttentionKernel, ManyHeads) {
+  check_all({3, 3, 5, layout(kLengths, 1, 0)});
+  check_all({2, 2, 64, layout(kLengths, 2, 3)});
+}
+
 TEST(AttentionKernel, GroupedQuery) {
-  check_heads<float>(4, 2, {31, 128});
-  check_heads<double>(4, 2, {80});
+  check_all({4, 2, 31, layout(kLengths, 1, 0)});
+  check_all({4, 2, 128, layout({40, 65, 3, 129}, 2, 3)});
 }
+
 TEST(AttentionKernel, MultiQuery) {
-  check_heads<float>(6, 1, {1, 64, 80});
-  check_heads<double>(6, 1, {5});
+  check_all({6, 1, 16, layout(kLengths, 0, 7)});
+  check_all({5, 1, 64, layout({17, 150, 0, 66, 31}, 3, 1)});
 }
+
+TEST(AttentionKernel, RowsThatVectorsCannotRead) {
+  check_all({3, 1, 64, layout({65, 3, 40}, 3, 2), 1, false});
+  check_all({2, 2, 128, layout({33, 1}, 0, 2), 1, false});
+}
+
+TEST(AttentionKernel, HeadsWiderThanABlocksColumns) { check_all({2, 1, 200, layout({70, 3, 33}, 0, 1)}); }
 
 TEST(AttentionKernel, EveryPrefixOfEveryLength) {
-  static kernels::ThreadPool pool(2, false);
   for (Index kind = 0; kind < 4; ++kind) {
-    const Case c{3, 1, 16, layout(kLengths, kind, kind)};
-    SCOPED_TRACE(c.name());
-    compare(kernel<double>(CpuQueue(pool), c), reference<double>(c), kTolerance<double>);
+    check_all({3, 1, 16, layout(kLengths, kind, kind)});
+    check_all({2, 1, 64, layout({63, 31, 64, 1, 65, 127, 2, 33}, kind, kind)});
   }
 }
 
-TEST(AttentionKernel, SameOnEveryInstructionSetAndPool) {
-  // Among the documents is one that is cut into several tasks.
-  for (const Case& c : {Case{6, 1, 24, layout({200, 3, 40, 65, 129}, 2, 3)}, {2, 2, 7, layout({1, 17, 67}, 3, 0)}}) {
-    SCOPED_TRACE(c.name());
-    const auto want = reference<float>(c);
-    const auto want_double = reference<double>(c);
-    on_targets([&] {
-      compare(on_pools([&](const CpuQueue& queue) { return kernel<float>(queue, c); }), want, kTolerance<float>);
-      compare(on_pools([&](const CpuQueue& queue) { return kernel<double>(queue, c); }), want_double,
-              kTolerance<double>);
-    });
-  }
+TEST(AttentionKernel, LongDocuments) {
+  check_all({1, 1, 64, layout(kLong, 0, 7)});
+  check_all({2, 1, 128, layout({320, 5}, 2, 0)});
+  check_all({2, 2, 9, layout(kLong, 1, 1)});
 }
 
 TEST(AttentionKernel, MoreHeadsThanATileHasRows) {
-  static kernels::ThreadPool pool(2, false);
-  const Case c{130, 2, 3, layout({5, 70, 1}, 1, 2)};
-  compare(kernel<double>(CpuQueue(pool), c), reference<double>(c), kTolerance<double>);
+  check_all({130, 2, 3, layout({5, 10, 1}, 1, 2)});
+  check_all({70, 1, 64, layout({5, 8, 1}, 1, 2)});
 }
 
 TEST(AttentionKernel, NothingButPaddingIsZero) {
-  static kernels::ThreadPool pool(2, false);
-  for (const std::vector<Index>& lengths : {std::vector<Index>{}, {0, 0}}) {
-    const Case c{4, 2, 5, layout(lengths, 0, 9)};
-    for (const auto& values : kernel<float>(CpuQueue(pool), c)) {
-      EXPECT_EQ(values, std::vector<float>(values.size(), 0.0f));
+  for (const Index head_dim : {5, 64}) {
+    for (const std::vector<Index>& lengths : {std::vector<Index>{}, {0, 0}}) {
+      check_all({4, 2, head_dim, layout(lengths, 0, 9)});
     }
+    check_all({4, 2, head_dim, layout({}, 0, 0)});
   }
-  const Case nothing{4, 2, 5, layout({}, 0, 0)};
-  kernel<float>(CpuQueue(pool), nothing);
 }
 
 TEST(AttentionKernel, GreatScoresDoNotOverflow) {
-  static kernels::ThreadPool pool(2, false);
   // Scores of some 1e4: rounding moves them by about 1e-12 in double, 1e-3 in float.
   const Case c{2, 1, 64, layout({3, 64, 130}, 2, 1), 1e4};
-  const auto want = reference<double>(c);
-  EXPECT_GT(want[1][5], 1e3);
-  compare(kernel<double>(CpuQueue(pool), c), want, 1e-7);
-  const auto got = kernel<float>(CpuQueue(pool), c);
-  expect_close(got[0], want[0], 0.03, "out");
-  for (const auto& values : got) {
-    for (const float value : values) ASSERT_TRUE(std::isfinite(value));
+  on_backends([&]<class Queue, class T>() {
+    if constexpr (std::is_same_v<T, double>) {
+      check<Queue, T>(c, 1e-7);
+    } else {
+      const Inputs<T> in(c);
+      const Results got = on_queues<Queue>([&](const Queue& queue) { return run<Queue, T>(queue, c, in); });
+      const Results want = formula<double, T>(c, in);
+      EXPECT_GT(want[1][5], 1e3);
+      expect_close(got[0], want[0], 0.03, "out");
+      for (const auto& values : got) {
+        for (const double value : values) ASSERT_TRUE(std::isfinite(value));
+      }
+    }
+  });
+}
+
+template <class Queue>
+void check_without_lse() {
+  const Case c{2, 1, 8, layout({40, 3}, 2, 1)};
+  const auto q = normal<float>(c.layout.tokens * 16, 1), k = normal<float>(c.layout.tokens * 8, 2);
+  const Results results = on_queues<Queue>([&](const Queue& queue) {
+    const Guarded<std::int32_t, Queue> cu_seqlens(queue, c.layout.cu_seqlens), prefixes(queue, c.layout.prefixes);
+    const StridedMatrix<float, Queue> q_in(queue, c.layout.tokens, 16, 0, q), k_in(queue, c.layout.tokens, 8, 0, k);
+    StridedMatrix<float, Queue> with(queue, c.layout.tokens, 16, 0), without(queue, c.layout.tokens, 16, 0);
+    Guarded<float, Queue> lse(queue, 2 * c.layout.tokens);
+    kernels::attention_forward<Queue, float>(queue, with.matrix(), lse.data(), q_in, k_in, k_in, cu_seqlens.data(),
+                                             prefixes.data(), c.shape());
+    kernels::attention_forward<Queue, float>(queue, without.matrix(), nullptr, q_in, k_in, k_in, cu_seqlens.data(),
+                                             prefixes.data(), c.shape());
+    return Results{doubles(with.values()), doubles(without.values())};
+  });
+  EXPECT_EQ(results[0], results[1]);
+}
+
+TEST(AttentionKernel, LseMayBeLeftOut) {
+  on_backends([]<class Queue, class T>() {
+    if constexpr (std::is_same_v<T, float>) check_without_lse<Queue>();
+  });
+}
+
+#if defined(UNFURL_HOST_CUDA)
+TEST(AttentionKernel, TilesHaveNoBankConflicts) {
+  for (const Index head_dim : {64, 128}) {
+    const Case c{3, 1, head_dim, layout({90, 3, 70, 270}, 1, 5)};
+    const auto before = kernels::host::statistics();
+    run<kernels::HostCudaQueue, bf16>(kernels::HostCudaQueue(), c, Inputs<bf16>(c));
+    const auto after = kernels::host::statistics();
+    EXPECT_GT(after.ldmatrix, before.ldmatrix);
+    EXPECT_EQ(after.bank_conflicts, before.bank_conflicts);
   }
 }
+#endif
 
 struct DecodeCase {
   Index shared_length;
