@@ -9,6 +9,7 @@
 //
 // weight, gradient: [rows, cols] of T, dense.  R: [rows], C: [cols] of T. step counts from 1.
 #pragma once
+#include "kernels/optimizer_step.h"
 #include "kernels/queue.h"
 
 namespace unfurl::kernels {
@@ -29,5 +30,12 @@ struct Adafactor {
 template <class Queue, class T>
 void adafactor(const Queue& queue, T* weight, T* row, T* column, T* gradient, const Adafactor& config, bool clear,
                Index rows, Index cols);
+
+/// The same with learning_rate, step and gradient_scale from device memory instead of from the config; nothing but the
+/// gradient, which is cleared, changes where the step is to be skipped. Also writes `copy`, the weights rounded to bf16
+/// (null: none).
+template <class Queue>
+void adafactor_step(const Queue& queue, float* weight, float* row, float* column, float* gradient, bf16* copy,
+                    const OptimizerStep* step, const Adafactor& config, Index rows, Index cols);
 
 }  // namespace unfurl::kernels

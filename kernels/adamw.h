@@ -7,6 +7,7 @@
 //
 // All buffers: [count] of float (or double). step counts from 1. gradient_scale carries clipping by the global norm.
 #pragma once
+#include "kernels/optimizer_step.h"
 #include "kernels/queue.h"
 
 namespace unfurl::kernels {
@@ -25,8 +26,15 @@ struct AdamW {
 template <class Queue, class T>
 void adamw(const Queue& queue, T* weight, T* m, T* v, T* gradient, const AdamW& config, bool clear, Index count);
 
+/// The same with learning_rate, step and gradient_scale from device memory instead of from the config; nothing but the
+/// gradient, which is cleared, changes where the step is to be skipped. Also writes `copy`, the weights rounded to bf16
+/// (null: none). 34 bytes a weight with the copy.
+template <class Queue>
+void adamw_step(const Queue& queue, float* weight, float* m, float* v, float* gradient, bf16* copy,
+                const OptimizerStep* step, const AdamW& config, Index count);
+
 /// The sum of squares of x: partial sums over fixed blocks of 65,536 elements, added in order, in double. Not finite
-/// where any x is not.
+/// where any x is not. Waits for the queue.
 template <class Queue, class T>
 double sum_of_squares(const Queue& queue, const T* x, Index count);
 

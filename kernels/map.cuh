@@ -69,6 +69,23 @@ UNFURL_DEVICE void store_elements(T* to, const float (&values)[kWidth], int coun
   }
 }
 
+/// Half a vector of bf16: the copy of a vector of float.
+template <bool kAligned>
+UNFURL_DEVICE void store_copy(bf16* to, const float (&values)[4], int count) {
+  if (kAligned && count == 4) {
+#if !defined(__CUDACC__)
+    host::check_alignment(to, 8, "vector store");
+#endif
+    *reinterpret_cast<uint2*>(to) =
+        make_uint2(ptx::pack_bf16(values[0], values[1]), ptx::pack_bf16(values[2], values[3]));
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (i < count) to[i] = as<bf16>(values[i]);
+    }
+  }
+}
+
 constexpr int kMapThreads = 256;
 constexpr int kMapPieces = 2;  // a thread
 

@@ -21,6 +21,14 @@ UNFURL_DEVICE float warp_max(float value, CallSite site = {}) {
   return value;
 }
 
+UNFURL_DEVICE double warp_sum(double value, CallSite site = {}) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) {
+    value += ptx::shuffle_xor(value, distance, ptx::kAllLanes, site);
+  }
+  return value;
+}
+
 /// Shared memory for the reductions of a block of at most 1024 threads, whole warps.
 struct BlockScratch {
   float warps[32];
@@ -60,6 +68,19 @@ UNFURL_DEVICE float block_max(float value, BlockScratch& scratch, CallSite site 
 /// instance two scratches in turn.
 UNFURL_DEVICE float block_sum_once(float value, BlockScratch& scratch, CallSite site = {}) {
   return detail::block_reduce<false>(value, scratch, site);
+}
+
+/// In double; the same rules.
+struct DoubleScratch {
+  double warps[32];
+};
+UNFURL_DEVICE double block_sum_once(double value, DoubleScratch& scratch, CallSite site = {}) {
+  const int warps = static_cast<int>(blockDim.x) / 32, warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  value = warp_sum(value, site);
+  if (lane == 0) scratch.warps[warp] = value;
+  ptx::sync_threads(site);
+  return warp_sum(lane < warps ? scratch.warps[lane] : 0.0, site);
 }
 
 UNFURL_DEVICE float block_max_once(float value, BlockScratch& scratch, CallSite site = {}) {
