@@ -135,8 +135,9 @@ Tensor Tape::read(const Handle& handle) {
   const auto found = slots_.find(handle.variable.get());
   if (found == slots_.end()) return {};
   const auto [begin, end] = handle.columns();
-  const bool any = std::any_of(found->second.written.begin(), found->second.written.end(),
-                               [&](const auto& range) { return range.first < end && begin < range.second; });
+  const bool any =
+      std::any_of(found->second.written.begin(), found->second.written.end(),
+                  [begin = begin, end = end](const auto& range) { return range.first < end && begin < range.second; });
   if (!any && begin != end) return {};
   cover(found->second, {begin, end});
   return handle.view(found->second.buffer);

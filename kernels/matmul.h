@@ -5,8 +5,8 @@
 // a: [m,k], or [k,m] where transposed.  b: [k,n], or [n,k] where transposed.  c: [m,n]. All of T, in rows with strides.
 // Products of few rows (m <= 8, a plain, b transposed: decoding) take a path of their own that reads b once at memory
 // speed. Those with fewer than 32 rows or columns are cut into pieces that depend on the shape alone, each one
-// single-threaded BLIS call over the whole of k; all others are packed once and tiled (matmul_packed.h). The bits do not
-// depend on the number of threads.
+// single-threaded BLIS call over the whole of k; all others are packed once and tiled (matmul_packed.h). The bits do
+// not depend on the number of threads.
 #pragma once
 #include "kernels/queue.h"
 

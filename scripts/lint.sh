@@ -14,7 +14,8 @@ else
 fi
 misshapen=()
 for source in "${sources[@]}"; do
-  clang-format --dry-run --Werror "$source" 2>/dev/null || misshapen+=("$source")
+  # Not --dry-run: that finds fault with the ends of inline namespaces, which it then leaves as they are.
+  clang-format "$source" | cmp --silent - "$source" || misshapen+=("$source")
 done
 if ((${#misshapen[@]} > 0)); then
   echo "lint: not formatted; run: clang-format -i ${misshapen[*]}" >&2
@@ -23,15 +24,19 @@ fi
 echo "lint: the format of ${#sources[@]} files is right"
 if [[ ${1:-} == --format ]]; then exit 0; fi
 
-# clang cannot read GCC's precompiled headers, nor knows all of its warnings.
+# clang cannot read GCC's precompiled headers, knows not all of its warnings and pragmas, and calls more things shadows.
 cmake --preset cpu -B build/lint -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON >/dev/null
 if (($# > 0)); then
   units=("$@")
 else
-  mapfile -t units < <(printf '%s\n' "${sources[@]}" | grep '\.cpp$')
+  # Those of other backends are no part of this build.
+  mapfile -t units < <(for source in "${sources[@]}"; do
+    if grep --quiet --fixed-strings "\"file\": \"$PWD/$source\"" build/lint/compile_commands.json; then echo "$source"; fi
+  done)
 fi
 printf '%s\0' "${units[@]}" |
   xargs --null --max-args=1 --max-procs="$(nproc)" \
-    clang-tidy -p build/lint --quiet --extra-arg=-Wno-unknown-warning-option 2>&1 |
+    clang-tidy -p build/lint --quiet --extra-arg=-Wno-unknown-warning-option \
+    --extra-arg=-Wno-unknown-pragmas --extra-arg=-Wno-shadow 2>&1 |
   sed '/ warnings\? generated\.$/d'
 echo "lint: clang-tidy finds nothing in ${#units[@]} files"

@@ -21,7 +21,7 @@ template <class Queue, class T>
 void check(MatrixShape shape, Index gap, float rate, const PhiloxKey& key, std::uint64_t first_index) {
   SCOPED_TRACE(text(shape) + " gap " + std::to_string(gap) + " rate " + std::to_string(rate) + " first index " +
                std::to_string(first_index));
-  const auto [rows, cols] = shape;
+  const Index rows = shape.rows, cols = shape.cols;
   const std::vector<T> x = normal<T>(rows * cols, 1);
   for (const double v : doubles(x)) ASSERT_NE(v, 0);  // a zero in y is a dropped element
   const Results results = on_queues<Queue>([&](const Queue& queue) {

@@ -22,7 +22,7 @@ T element(double value) {
 template <class Queue, class T>
 void check_arithmetic(MatrixShape shape, Index gap) {
   SCOPED_TRACE(text(shape) + " gap " + std::to_string(gap));
-  const auto [rows, cols] = shape;
+  const Index rows = shape.rows, cols = shape.cols;
   const std::vector<T> a = normal<T>(rows * cols, 1), b = normal<T>(rows * cols, 2);
   const Results results = on_queues<Queue>([&](const Queue& queue) {
     const StridedMatrix<T, Queue> a_in(queue, rows, cols, gap, a), b_in(queue, rows, cols, gap, b);
@@ -94,7 +94,7 @@ double nearest_bf16(double v) {
 template <class Queue, class To, class From>
 void check_conversion(MatrixShape shape, Index gap) {
   SCOPED_TRACE(text(shape) + " gap " + std::to_string(gap));
-  const auto [rows, cols] = shape;
+  const Index rows = shape.rows, cols = shape.cols;
   std::vector<double> values = normal<double>(rows * cols, 3);
   for (std::size_t i = 0; i < values.size(); i += 3) {
     // Next to the middle of two bf16 numbers, closer than float can tell.

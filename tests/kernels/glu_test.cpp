@@ -46,7 +46,7 @@ Results reference(Activation activation, const Doubles& gate, const Doubles& up,
 template <class Queue, class T>
 void check(MatrixShape shape, Index gap, Activation activation) {
   SCOPED_TRACE(text(shape) + " gap " + std::to_string(gap) + (activation == Activation::silu ? " silu" : " gelu"));
-  const auto [rows, cols] = shape;
+  const Index rows = shape.rows, cols = shape.cols;
   const Index n = rows * cols;
   const std::vector<T> gate = normal<T>(n, 1, 3), up = normal<T>(n, 2), dy = normal<T>(n, 3);
   const Results results = on_queues<Queue>([&](const Queue& queue) {

@@ -16,7 +16,6 @@ namespace unfurl::tests {
 namespace {
 
 using kernels::CpuQueue;
-using kernels::Matrix;
 using kernels::ThreadPool;
 
 struct Case {

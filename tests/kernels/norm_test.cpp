@@ -107,7 +107,7 @@ template <class Queue, class T>
 void check(const Case& c) {
   using Sum = kernels::Accumulator<T>;
   SCOPED_TRACE(text(c));
-  const auto [rows, cols] = c.shape;
+  const Index rows = c.shape.rows, cols = c.shape.cols;
   const Index n = rows * cols;
   const std::vector<T> x = normal<T>(n, 1), residual = normal<T>(n, 2), gain = normal<T>(cols, 3);
   const std::vector<T> bias = normal<T>(cols, 4), dy = normal<T>(n, 5), ds = normal<T>(n, 6);

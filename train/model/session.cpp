@@ -21,7 +21,7 @@ void copy_rows(const Tensor& to, Index first, const Tensor& from) {
   }
 }
 
-Tensor integers(std::vector<std::int32_t> values) {
+Tensor integers(const std::vector<std::int32_t>& values) {
   const auto count = static_cast<Index>(values.size());
   return Tensor::from(values, {count});
 }

@@ -144,8 +144,8 @@ const Node* Node::find(std::string_view name) const {
 Node* Node::find(std::string_view name) { return const_cast<Node*>(std::as_const(*this).find(name)); }
 
 void Node::put(std::string name, Node value) {
-  value.key = name;
-  if (Node* found = find(name)) {
+  value.key = std::move(name);
+  if (Node* found = find(value.key)) {
     *found = std::move(value);
   } else {
     items.push_back(std::move(value));

@@ -15,7 +15,7 @@ struct Outcome {
   std::string out, error;
 };
 
-Outcome run(std::vector<std::string> arguments) {
+Outcome run(const std::vector<std::string>& arguments) {
   std::vector<const char*> argv = {"unfurl"};
   for (const std::string& argument : arguments) argv.push_back(argument.c_str());
   testing::internal::CaptureStdout();

@@ -134,7 +134,7 @@ TEST(CorpusPairs, CountsWhatItDrops) {
 
 TEST(CorpusPairs, EndsWhereTooManyLinesAreBad) {
   const TemporaryFolder folder;
-  const auto mistake = [&](const std::string& text, PairsOptions options = {}) -> std::string {
+  const auto mistake = [&](const std::string& text, const PairsOptions& options = {}) -> std::string {
     try {
       run(folder, text, options);
     } catch (const UserError& error) {

@@ -119,7 +119,9 @@ TEST(Split, DoesNotDependOnOrder) {
 }
 
 TEST(Split, KeysAreIdsOrContent) {
-  const auto key = [](std::string prompt, std::string id = "") { return split_key({"q", prompt, "", id, "", {}, {}}); };
+  const auto key = [](const std::string& prompt, const std::string& id = "") {
+    return split_key({"q", prompt, "", id, "", {}, {}});
+  };
   EXPECT_EQ(key("A red  Cat, oil painting"), key("a red cat , pixel art"));
   EXPECT_NE(key("a red cat, oil painting"), key("a red dog, oil painting"));
   EXPECT_EQ(key("a", "x"), key("b", "x"));

@@ -60,7 +60,7 @@ TEST(Metrics, ResumingDropsWhatTheCheckpointHasNotSeen) {
   ASSERT_EQ(lines.size(), 7u);
   for (std::size_t i = 0; i < 7; ++i) EXPECT_EQ(lines[i].at("step").as_integer(), static_cast<std::int64_t>(i) + 1);
 
-  MetricsWriter(path, 0);
+  { const MetricsWriter fresh(path, 0); }
   EXPECT_TRUE(read_metrics(path).empty());
 }
 

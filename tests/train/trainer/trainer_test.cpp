@@ -28,7 +28,6 @@ namespace {
 namespace fs = std::filesystem;
 using tests::has;
 using tests::losses;
-using tests::message_of;
 using tests::tiny_recipe;
 
 /// What train_stage says on standard error, and its outcome or error.
