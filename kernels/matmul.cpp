@@ -27,8 +27,8 @@ void gemm(Index m, Index n, Index k, double* a, Index a_row, Index a_col, double
 
 }  // namespace
 
-template <class Queue, class T>
-void matmul(const Queue& queue, Matrix<T> c, Matrix<const T> a, bool transpose_a, Matrix<const T> b, bool transpose_b,
+template <class Queue, class T, class C>
+void matmul(const Queue& queue, Matrix<C> c, Matrix<const T> a, bool transpose_a, Matrix<const T> b, bool transpose_b,
             Index m, Index n, Index k, bool accumulate) {
   if (m <= 0 || n <= 0) return;
   if (k <= 0) {

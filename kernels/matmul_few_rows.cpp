@@ -107,6 +107,9 @@ namespace {
 HWY_EXPORT(few_rows_f32);
 HWY_EXPORT(few_rows_f64);
 
+auto kernel_for(float) { return HWY_DYNAMIC_DISPATCH(few_rows_f32); }
+auto kernel_for(double) { return HWY_DYNAMIC_DISPATCH(few_rows_f64); }
+
 /// Calls body(first, last) for blocks of the n columns that read about 128 KiB of b each.
 template <class Body>
 void split(const CpuQueue& queue, Index n, Index row_bytes, const Body& body) {
@@ -115,17 +118,18 @@ void split(const CpuQueue& queue, Index n, Index row_bytes, const Body& body) {
 }
 }  // namespace
 
-void matmul_few_rows(const CpuQueue& queue, Matrix<float> c, Matrix<const float> a, Matrix<const float> b, Index m,
-                     Index n, Index k, bool accumulate) {
-  const auto kernel = HWY_DYNAMIC_DISPATCH(few_rows_f32);
-  split(queue, n, k * 4, [&](Index first, Index last) { kernel(c, a, b, m, first, last, k, accumulate); });
+template <class Queue, class T>
+void matmul_few_rows(const Queue& queue, Matrix<T> c, Matrix<const T> a, Matrix<const T> b, Index m, Index n, Index k,
+                     bool accumulate) {
+  const auto kernel = kernel_for(T{});
+  split(queue, n, k * static_cast<Index>(sizeof(T)),
+        [&](Index first, Index last) { kernel(c, a, b, m, first, last, k, accumulate); });
 }
 
-void matmul_few_rows(const CpuQueue& queue, Matrix<double> c, Matrix<const double> a, Matrix<const double> b, Index m,
-                     Index n, Index k, bool accumulate) {
-  const auto kernel = HWY_DYNAMIC_DISPATCH(few_rows_f64);
-  split(queue, n, k * 8, [&](Index first, Index last) { kernel(c, a, b, m, first, last, k, accumulate); });
-}
+template void matmul_few_rows(const CpuQueue&, Matrix<float>, Matrix<const float>, Matrix<const float>, Index, Index,
+                              Index, bool);
+template void matmul_few_rows(const CpuQueue&, Matrix<double>, Matrix<const double>, Matrix<const double>, Index, Index,
+                              Index, bool);
 
 }  // namespace unfurl::kernels
 #endif

@@ -4,13 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
-#include "tests/support/guarded.h"
-#include "tests/support/matrix.h"
-#include "tests/support/random.h"
+#include "tests/support/backends.h"
 
 namespace unfurl::tests {
 namespace {
@@ -171,6 +170,82 @@ TEST(Matmul, ARowHasTheSameBitsAloneAndInABatch) {
       kernels::matmul<CpuQueue, float>(queue, {batch.data(), n}, {a.data(), k}, false, {b.data(), k}, true, m, n, k,
                                        false);
       EXPECT_EQ(std::memcmp(alone.data(), batch.data(), alone.size() * sizeof(float)), 0) << m;
+    }
+  });
+}
+
+/// The CUDA backends. c of C, which may be wider than the operands' T.
+template <class Queue, class T, class C>
+void check_device(const Case& x) {
+  SCOPED_TRACE(x.name() + (sizeof(C) > sizeof(T) ? " into float" : ""));
+  const auto a = normal<T>(x.m * x.k, 1), b = normal<T>(x.n * x.k, 2);
+  const auto before = normal<C>(x.m * x.n, 3);
+  const Index a_rows = x.transpose_a ? x.k : x.m, b_rows = x.transpose_b ? x.n : x.k;
+  const Results results = on_queues<Queue>([&](const Queue& queue) {
+    const StridedMatrix<T, Queue> a_in(queue, a_rows, x.transpose_a ? x.m : x.k, x.margin, a);
+    const StridedMatrix<T, Queue> b_in(queue, b_rows, x.transpose_b ? x.k : x.n, x.margin, b);
+    // Where c is to be overwritten it starts as NaN: 0 * c must not be computed.
+    StridedMatrix<C, Queue> c(queue, x.m, x.n, x.margin);
+    if (x.accumulate) c = StridedMatrix<C, Queue>(queue, x.m, x.n, x.margin, before);
+    kernels::matmul<Queue, T, C>(queue, c.matrix(), a_in, x.transpose_a, b_in, x.transpose_b, x.m, x.n, x.k,
+                                 x.accumulate);
+    EXPECT_TRUE(c.intact());
+    return Results{doubles(c.values())};
+  });
+  const auto left = doubles(a), right = doubles(b), start = doubles(before);
+  const double epsilon = std::numeric_limits<float>::epsilon(), rounding = sizeof(C) == 2 ? 0x1p-8 : 0;
+  for (Index i = 0; i < x.m; ++i) {
+    for (Index j = 0; j < x.n; ++j) {
+      const auto at = static_cast<std::size_t>(i * x.n + j);
+      double sum = x.accumulate ? start[at] : 0, size = std::abs(sum);
+      for (Index l = 0; l < x.k; ++l) {
+        const double term = left[static_cast<std::size_t>(x.transpose_a ? l * x.m + i : i * x.k + l)] *
+                            right[static_cast<std::size_t>(x.transpose_b ? j * x.k + l : l * x.n + j)];
+        sum += term;
+        size += std::abs(term);
+      }
+      ASSERT_NEAR(results[0][at], sum, static_cast<double>(x.k + 2) * epsilon * size + rounding * std::abs(sum))
+          << i << ", " << j;
+    }
+  }
+}
+
+TEST(Matmul, MatchesTheSumInDoubleOnCuda) {
+  on_backends([]<class Queue, class T>() {
+    if constexpr (!std::is_same_v<Queue, CpuQueue>) {
+      for (const auto& [m, n, k] : std::vector<std::array<Index, 3>>{
+               {1, 1, 1}, {1, 31, 33}, {2, 65, 127}, {3, 13, 64}, {5, 9, 1}, {7, 33, 0}, {9, 33, 129}, {65, 40, 33}}) {
+        for (int bits = 0; bits < 16; ++bits) {
+          const Case x{m, n, k, (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0 ? 5 : 0};
+          check_device<Queue, T, T>(x);
+          if constexpr (std::is_same_v<T, bf16>) check_device<Queue, T, float>(x);
+        }
+      }
+      // Few rows: whole vectors, more than a lane has in flight, and a rest.
+      for (Index m = 1; m <= 8; ++m) check_device<Queue, T, T>({m, 11, 2320, false, true, m % 2 == 0, 8});
+      check_device<Queue, T, T>({3, 16, 1029, false, true, false, 3});
+    }
+  });
+}
+
+TEST(Matmul, ARowHasTheSameBitsAloneAndInABatchOnCuda) {
+  on_backends([]<class Queue, class T>() {
+    if constexpr (!std::is_same_v<Queue, CpuQueue>) {
+      const Index n = 13, k = 520;
+      const std::vector<T> a = normal<T>(8 * k, 4), b = normal<T>(n * k, 5);
+      const Results results = on_queues<Queue>([&](const Queue& queue) {
+        const Guarded<T, Queue> a_in(queue, a), b_in(queue, b);
+        Results rows;
+        for (Index m = 1; m <= 8; ++m) {
+          Guarded<T, Queue> c(queue, m * n);
+          kernels::matmul<Queue, T>(queue, {c.data(), n}, {a_in.data(), k}, false, {b_in.data(), k}, true, m, n, k,
+                                    false);
+          rows.push_back(doubles(c.values()));
+          rows.back().resize(static_cast<std::size_t>(n));
+        }
+        return rows;
+      });
+      for (const auto& row : results) EXPECT_EQ(row, results[0]);
     }
   });
 }
