@@ -16,8 +16,8 @@ if(UNFURL_SANITIZE)
   list(GET sanitizer_macros ${index} macro)
   target_compile_definitions(unfurl_host_engine PRIVATE ${macro})
 endif()
-target_sources(unfurl_kernels PRIVATE $<TARGET_OBJECTS:unfurl_host_engine> kernels/device/host_cuda_queue.cpp
-  kernels/device/host_cuda_matmul.cpp)
+file(GLOB sources CONFIGURE_DEPENDS kernels/device/host_cuda_*.cpp)
+target_sources(unfurl_kernels PRIVATE $<TARGET_OBJECTS:unfurl_host_engine> ${sources} kernels/device/tile_map.cpp)
 target_compile_definitions(unfurl_kernels PUBLIC UNFURL_HOST_CUDA)
 
 # Compiles CUDA sources (paths from the root) as C++ into `target`, through one line of C++ each: the .cu itself may be

@@ -1,3 +1,4 @@
+#include <cuda.h>
 #include <cuda_runtime_api.h>
 
 #include <cstring>
@@ -5,6 +6,7 @@
 #include <utility>
 
 #include "kernels/device/runtime.h"
+#include "kernels/device/tile_map.h"
 
 namespace unfurl::kernels {
 namespace {
@@ -181,6 +183,35 @@ void CudaQueue::launch(const Graph& graph) const {
   if (graph.empty()) return;
   check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph.executable_.get()), stream_of(stream_)),
         "launching a graph");
+}
+
+TileMap make_tile_map(const CudaQueue&, const bf16* data, Index rows, Index cols, Index stride, TileShape tile) {
+  check_tile_map(data, rows, cols, stride, tile);
+  // From the driver that runs, not from one to link with.
+  static const auto encode = [] {
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult result;
+    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found, 12000, cudaEnableDefault, &result),
+          "finding cuTensorMapEncodeTiled");
+    if (result != cudaDriverEntryPointSuccess) {
+      throw std::runtime_error("cuda: the driver has no cuTensorMapEncodeTiled: it is older than CUDA 12");
+    }
+    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(found);
+  }();
+  TileMap map{};
+  static_assert(sizeof map == sizeof(CUtensorMap) && alignof(TileMap) >= alignof(CUtensorMap));
+  const cuuint64_t size[] = {static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows)};
+  const cuuint64_t strides[] = {static_cast<cuuint64_t>(stride) * sizeof(bf16)};
+  const cuuint32_t box[] = {static_cast<cuuint32_t>(tile.cols), static_cast<cuuint32_t>(tile.rows)};
+  const cuuint32_t every[] = {1, 1};
+  const CUresult result =
+      encode(reinterpret_cast<CUtensorMap*>(&map), CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<bf16*>(data), size,
+             strides, box, every, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS) {
+    throw std::runtime_error("cuda: cuTensorMapEncodeTiled fails with " + std::to_string(static_cast<int>(result)));
+  }
+  return map;
 }
 
 }  // namespace unfurl::kernels

@@ -47,6 +47,9 @@ void check_async_done(const Fiber& fiber) {
     fault("thread returns with a cp.async of %s that it never waited for",
           text(queue.copies[queue.first % AsyncQueue::kCopies].site));
   }
+  if (queue.product_count > 0) {
+    fault("thread returns with a wgmma of %s that it never waited for", text(queue.products[0].site));
+  }
 }
 
 }  // namespace unfurl::kernels::host

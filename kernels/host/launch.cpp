@@ -132,8 +132,11 @@ void run_grid(const Launch& launch) {
   // Waking the others takes longer than a few threads run.
   constexpr std::size_t kWorthSharing = 2048;
   if (blocks * threads < kWorthSharing || worker_count() == 1) {
+    struct EndGrid {
+      ~EndGrid() { Runner::make_for_this_thread().end_grid(); }
+    } end;
     for (std::size_t i = 0; i < blocks; ++i) run(static_cast<Index>(i));
-  } else {
+  } else {  // never with ThreadSanitizer
     pool().parallel_for(static_cast<Index>(blocks), run);
   }
 }

@@ -149,6 +149,9 @@ void Runner::leave(Fiber* fiber) {
     }
     if (all.arrived >= live) complete_barrier(all);
   }
+  if (live == 0 && !bulk.in_flight.empty()) {
+    fault("the block ends while a bulk copy of %s is in flight", text(bulk.in_flight.front().site));
+  }
   Fiber* next = next_runnable();
   if (next == nullptr && live > 0) deadlock();
   if (!kThreadSanitizer) {
@@ -282,7 +285,7 @@ void Runner::prepare(const Launch& l) {
   threads = l.block.x * l.block.y * l.block.z;
   if (fibers.size() < threads) {
     fibers = std::vector<Fiber>(threads);
-    queues_ = std::make_unique<AsyncQueue[]>(threads);
+    queues_.reset(new AsyncQueue[threads]);  // most of it stays untouched
     for (unsigned i = 0; i < threads; ++i) fibers[i].async = &queues_[i];
     parked.reserve(threads);
   }
@@ -371,8 +374,10 @@ void Runner::end_sanitizers() {
     for (auto i = old_sanitizer_fibers_.begin(); i != end; ++i) __tsan_destroy_fiber(*i);
     old_sanitizer_fibers_.erase(old_sanitizer_fibers_.begin(), end);
   }
-  happens_after(&order_end_);
 #endif
 }
+
+// Blocks are not ordered, so none of them follows what another did; only what comes after the grid does.
+void Runner::end_grid() { happens_after(&order_end_); }
 
 }  // namespace unfurl::kernels::host

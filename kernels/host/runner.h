@@ -88,6 +88,7 @@ class Runner {
   static Runner& of_this_thread() { return *this_threads; }
 
   void run_block(const Launch& launch, std::size_t block);
+  void end_grid();
 
   Fiber* self() const { return static_cast<Fiber*>(current_thread); }
   std::uint64_t random();

@@ -63,6 +63,15 @@ inline void allow([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t by
 #endif
 }
 
+/// Whether AddressSanitizer would let this memory be read.
+inline bool accessible([[maybe_unused]] const void* memory, [[maybe_unused]] std::size_t bytes) {
+#if defined(UNFURL_HOST_ASAN)
+  return __asan_region_is_poisoned(const_cast<void*>(memory), bytes) == nullptr;
+#else
+  return true;
+#endif
+}
+
 /// Uninitialised, or not, to MemorySanitizer.
 inline void mark_uninitialised([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
 #if defined(UNFURL_HOST_MSAN)
