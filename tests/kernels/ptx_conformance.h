@@ -7,8 +7,6 @@
 
 namespace unfurl::tests {
 
-using kernels::Index;
-
 /// Of two warps. out [6, 64]: xor 5, lane 7, up 3, down 9, ballot of the lowest bit, the warp's sum (as float bits).
 template <class Queue>
 void run_shuffles(const Queue& queue, std::uint32_t* out, const std::uint32_t* in);
