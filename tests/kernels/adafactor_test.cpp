@@ -129,8 +129,8 @@ TEST(Adafactor, EqualsTheFormulaOverThreeSteps) {
 TEST(Adafactor, StepsOnTheDeviceWithoutTheHost) {
   on_backends([]<class Queue, class T>() {
     if constexpr (!std::is_same_v<Queue, CpuQueue> && std::is_same_v<T, float>) {
-      for (const auto& [rows, cols] : {Case{1, 132}, Case{65, 36}, Case{7, 33}}) {
-        const Index count = rows * cols;
+      for (const Case& shape : {Case{1, 132}, Case{65, 36}, Case{7, 33}}) {
+        const Index rows = shape.rows, cols = shape.cols, count = rows * cols;
         const Results results = on_queues<Queue>([&](const Queue& queue) {
           Guarded<float, Queue> weight(queue, normal<float>(count, 1, 0.5)), gradient(queue, count);
           Guarded<float, Queue> row(queue, std::vector<float>(static_cast<std::size_t>(rows), 0.0f));
