@@ -40,8 +40,7 @@ void matmul(const Queue& queue, Matrix<C> c, Matrix<const T> a, bool transpose_a
   const Index a_row = transpose_a ? 1 : a.stride, a_col = transpose_a ? a.stride : 1;
   const Index b_row = transpose_b ? 1 : b.stride, b_col = transpose_b ? b.stride : 1;
   if (std::min(m, n) >= 32) {
-    return matmul_packed<T>(queue.pool(), {c.data, c.stride, 1}, {a.data, a_row, a_col}, {b.data, b_row, b_col}, m, n,
-                            k, accumulate);
+    return matmul_packed<T>(queue.pool(), c, {a.data, a_row, a_col}, {b.data, b_row, b_col}, m, n, k, accumulate);
   }
 
   // A sliver: its longer side is cut, and BLIS's path for small products packs nothing.

@@ -8,9 +8,9 @@
 //
 // On the CPU:
 // Products of few rows (m <= 8, a plain, b transposed: decoding) take a path of their own that reads b once at memory
-// speed. Those with fewer than 32 rows or columns are cut into pieces that depend on the shape alone, each one
-// single-threaded BLIS call over the whole of k; all others are packed once and tiled (matmul_packed.h). The bits do
-// not depend on the number of threads.
+// speed. Others with fewer than 32 rows or columns are cut into pieces that depend on the shape alone, each one
+// single-threaded BLIS call over the whole of k; all others are tiled (matmul_packed.h). The bits do not depend on the
+// number of threads.
 #pragma once
 #include "kernels/queue.h"
 

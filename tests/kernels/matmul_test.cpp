@@ -101,6 +101,16 @@ TEST(Matmul, MatchesTheSumInDoubleF64) {
   on_targets([] { check_shapes<double>(kShapes); });
 }
 
+TEST(Matmul, AroundTheTilesOfEveryInstructionSet) {
+  // Register tiles are 2 x 2, 6 x 16 and 8 x 48 (a half of the columns for double), blocks of k 256 and 384 long, four
+  // of them a task; rows of 1,024 floats, or 512 doubles, are packed.
+  on_targets([] {
+    check_shapes<float>({{32, 48, 2}, {40, 47, 33}, {41, 49, 257}, {47, 95, 9}, {33, 385, 3}, {34, 1024, 5}});
+    check_shapes<double>({{40, 25, 33}, {33, 49, 5}, {34, 512, 3}});
+    check_shapes<float>({{33, 32, 1601}});
+  });
+}
+
 TEST(Matmul, ManyTiles) {
   // More than one tile each way, none of them whole; and long sums.
   check_shapes<float>({{301, 577, 17}, {70, 70, 1100}});
@@ -155,6 +165,17 @@ TEST(Matmul, SameBitsOnAnyNumberOfThreads) {
           << x.name() << " on " << threads;
     }
   }
+}
+
+TEST(Matmul, ARowHasTheSameBitsAmongMoreRows) {
+  on_targets([] {
+    ThreadPool pool(2, false);
+    for (const bool transpose_b : {false, true}) {
+      const auto few = product<float>(pool, {33, 67, 400, false, transpose_b, false, 0});
+      const auto many = product<float>(pool, {75, 67, 400, false, transpose_b, false, 0});
+      EXPECT_EQ(std::memcmp(few.data(), many.data(), static_cast<std::size_t>(few.size()) * sizeof(float)), 0);
+    }
+  });
 }
 
 TEST(Matmul, ARowHasTheSameBitsAloneAndInABatch) {
