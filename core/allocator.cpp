@@ -12,6 +12,7 @@ namespace {
 thread_local const char* current_name = "other";
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
+constexpr std::size_t kSlack = std::size_t{8} << 20;
 
 /// Rounds up to an eighth of the power of two below, so that nearly equal sizes share blocks: at most 12.5 % more.
 std::size_t rounded(std::size_t bytes) {
@@ -61,7 +62,7 @@ void* Allocator::allocate(std::size_t bytes) {
     cached_.erase(found);
     cached_bytes_ -= size;
   } else {
-    if (cached_bytes_ > std::max(live_bytes_ / 16, std::size_t{8} << 20)) trim_locked();
+    if (live_bytes_ + cached_bytes_ + size > greatest_live_ + std::max(greatest_live_ / 16, kSlack)) trim_locked();
     memory = system_allocate(size);
     if (memory == nullptr) {
       trim_locked();
@@ -77,6 +78,7 @@ void* Allocator::allocate(std::size_t bytes) {
   live_[memory] = {size, current_name};
   live_bytes_ += size;
   by_name_[current_name] += size;
+  greatest_live_ = std::max(greatest_live_, live_bytes_);
   if (live_bytes_ > peak_) {
     peak_ = live_bytes_;
     at_peak_ = by_name_;

@@ -1,7 +1,8 @@
 // Memory for tensors: one caching allocator a device, with statistics by name.
 //
-// Freed blocks are kept and reused, so that a training step, whose shapes repeat, asks the system for nothing. What is
-// cached beyond need is given back before the system is asked for more.
+// Freed blocks are kept and reused, so that a training step, whose shapes repeat, asks the system for nothing. They are
+// given back before the system is asked for so much that more than a sixteenth over the greatest need so far, or 8 MiB,
+// would be held.
 #pragma once
 #include <cstddef>
 #include <map>
@@ -64,7 +65,7 @@ class Allocator {
   mutable std::mutex mutex_;
   std::unordered_map<void*, Block> live_;
   std::multimap<std::size_t, void*> cached_;
-  std::size_t live_bytes_ = 0, peak_ = 0, cached_bytes_ = 0;
+  std::size_t live_bytes_ = 0, peak_ = 0, greatest_live_ = 0, cached_bytes_ = 0;
   std::map<std::string, std::size_t> by_name_, at_peak_;
   std::uintptr_t next_meta_ = 64;
 };
