@@ -22,6 +22,7 @@ struct Documents {
   const std::int32_t* cu_seqlens;
   const std::int32_t* prefix_lengths;
   int count;
+  int ignored = 0;  // documents of at most so many tokens are another kernel's
 
   UNFURL_DEVICE int covered() const { return cu_seqlens[count]; }
 };
@@ -47,6 +48,7 @@ inline Sizes sizes_of(const AttentionShape& shape, const std::int32_t* cu_seqlen
 /// Tokens [begin, end).
 struct alignas(8) Span {
   int begin, end;
+  UNFURL_DEVICE bool empty() const { return begin == end; }
   UNFURL_DEVICE bool has(int token) const { return begin <= token && token < end; }
 };
 
@@ -64,20 +66,20 @@ UNFURL_DEVICE int find_document(const Documents& documents, int token) {
   return first;
 }
 
-/// The keys that a token sees; an empty span at the end of all documents where it belongs to none. `document` is a
-/// document at or before the token's, and becomes the token's.
+/// The keys that a token sees; an empty span where its document is ignored, or at the end of all documents where it
+/// belongs to none. `document` is a document at or before the token's, and becomes the token's.
 UNFURL_DEVICE Span find_span(const Documents& documents, int& document, int token, int covered) {
   if (token >= covered) return {covered, covered};
   while (documents.cu_seqlens[document + 1] <= token) ++document;
   const int begin = documents.cu_seqlens[document], end = documents.cu_seqlens[document + 1];
+  if (end - begin <= documents.ignored) return {begin, begin};
   return {begin, max(token + 1, min(begin + documents.prefix_lengths[document], end))};
 }
 
-/// The rows, as tokens, that see a token < covered(), by a whole warp.
-UNFURL_DEVICE Span find_seers(const Documents& documents, int token) {
-  const int document = find_document(documents, token);
+/// The first token that sees a token of a document; the last is the document's.
+UNFURL_DEVICE int find_seer(const Documents& documents, int document, int token) {
   const int begin = documents.cu_seqlens[document];
-  return {token - begin < documents.prefix_lengths[document] ? begin : token, documents.cu_seqlens[document + 1]};
+  return token - begin < documents.prefix_lengths[document] ? begin : token;
 }
 
 /// kRows rows of kDim bf16, in pieces of 16 bytes; piece p of row r lies in place p ^ (r % 8), so that the same piece
@@ -89,6 +91,11 @@ struct alignas(kDim * 2) Tile {
 
   UNFURL_DEVICE static std::uint32_t offset(int row, int piece) {
     return static_cast<std::uint32_t>((row * kPieces + (piece ^ (row % 8))) * 16);
+  }
+  UNFURL_DEVICE const uint4& at(int row, int piece) const { return pieces[row * kPieces + (piece ^ (row % 8))]; }
+  /// Two neighbouring elements.
+  UNFURL_DEVICE std::uint32_t& word(int row, int piece, int pair) {
+    return reinterpret_cast<std::uint32_t*>(&pieces[row * kPieces + (piece ^ (row % 8))])[pair];
   }
 };
 

@@ -5,6 +5,7 @@
 //   dV = P^T dO,   dS = P * (dO V^T - delta),   dK = scale dS^T Q,   dQ = scale dS K
 #include "kernels/attention_backward.cuh"
 #include "kernels/attention_general.cuh"
+#include "kernels/attention_short.cuh"
 
 namespace unfurl::kernels {
 namespace {
@@ -65,7 +66,7 @@ UNFURL_DEVICE void add_keys(float (&dq)[kDim / 8][4], const std::uint32_t (&q)[k
   }
 }
 
-/// dQ of 64 rows, 16 a warp, and their delta.
+/// dQ of 64 rows, 16 a warp, and their delta. The rows of short documents are left alone.
 template <int kDim>
 __global__ void __launch_bounds__(kThreads, 2) attention_dq_kernel(Backward a) {
   UNFURL_DYNAMIC_SHARED(DqShared<kDim>, shared);
@@ -80,15 +81,19 @@ __global__ void __launch_bounds__(kThreads, 2) attention_dq_kernel(Backward a) {
       return row < covered * sizes.group ? row_of(from, sizes, kv_head, row, kDim) : nullptr;
     });
   };
+  bool ours = false;  // the row `thread`: of a long document, or padding, whose gradients are 0
+  if (thread < kTileRows) {
+    const int token = (first_row + thread) / sizes.group;
+    int document = 0;
+    if (first_row / sizes.group < covered) document = find_document(sizes.documents, first_row / sizes.group);
+    const Span span = find_span(sizes.documents, document, token, covered);
+    shared.spans[thread] = span;
+    ours = !span.empty() || token >= covered;
+  }
+  if (__syncthreads_or(ours) == 0) return;
   copy_rows(shared.q, a.q);
   copy_rows(shared.dout, a.dout);
   copy_rows(shared.k[1], a.out);
-  if (thread < kTileRows) {
-    int document = 0;
-    if (first_row / sizes.group < covered) document = find_document(sizes.documents, first_row / sizes.group);
-    shared.spans[thread] = find_span(sizes.documents, document, (first_row + thread) / sizes.group, covered);
-  }
-  __syncthreads();
   const int origin = shared.spans[0].begin;
   const int tiles = (shared.spans[kTileRows - 1].end - origin + kTileKeys - 1) / kTileKeys;
   const auto fetch = [&](int t) {
@@ -105,6 +110,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_dq_kernel(Backward a) {
   ptx::commit_copies();
   ptx::wait_copies<0>();
   __syncthreads();
+  const Span seen[2] = {shared.spans[warp_row + lane / 4], shared.spans[warp_row + lane / 4 + 8]};
   std::uint32_t q[kDim / 16][4], dout[kDim / 16][4];
   float delta[2] = {}, lse[2];
 #pragma unroll
@@ -124,7 +130,6 @@ __global__ void __launch_bounds__(kThreads, 2) attention_dq_kernel(Backward a) {
     lse[r] = a.lse[place] * kLog2e;
     if (row < rows && lane % 4 == 0) a.delta[place] = delta[r];
   }
-  const Span seen[2] = {shared.spans[warp_row + lane / 4], shared.spans[warp_row + lane / 4 + 8]};
   const Span upper = shared.spans[warp_row], lower = shared.spans[warp_row + 15];
   float dq[kDim / 8][4] = {};
   for (int t = 0; t < tiles; ++t) {
@@ -146,9 +151,35 @@ __global__ void __launch_bounds__(kThreads, 2) attention_dq_kernel(Backward a) {
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
     const int row = first_row + warp_row + lane / 4 + 8 * r;
-    to[r] = row < rows ? row_of(a.dq, sizes, kv_head, row, kDim) : nullptr;
+    const bool stored = row < rows && (!seen[r].empty() || row >= covered * sizes.group);
+    to[r] = stored ? row_of(a.dq, sizes, kv_head, row, kDim) : nullptr;
   }
   store_rows(to[0], to[1], dq, sizes.scale, sizes.scale);
+}
+
+/// dK and dV of the keys of a tile that belong to short documents: the sums of what the parts of the heads gave.
+template <int kDim>
+UNFURL_DEVICE void sum_splits(const Backward& a, const bool (&is_short)[kTileKeys], int first_key, int kv_head) {
+  constexpr int kVectors = kDim / 8;
+  const Sizes& sizes = a.sizes;
+  const int width = sizes.kv_heads * kDim;
+  for (int i = static_cast<int>(threadIdx.x); i < 2 * kTileKeys * kVectors; i += kThreads) {
+    const int which = i / (kTileKeys * kVectors), key = i / kVectors % kTileKeys, token = first_key + key;
+    if (!is_short[key]) continue;
+    const int column = kv_head * kDim + i % kVectors * 8;
+    float sums[8] = {};
+    for (int split = 0; split < a.splits; ++split) {
+      const float* from = a.partials + ((Index{split} * 2 + which) * sizes.tokens + token) * width + column;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float part[4];
+        load_vector(from + 4 * half).to_floats(part);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) sums[4 * half + e] += part[e];
+      }
+    }
+    store_vector((which == 0 ? a.dk : a.dv).row(token) + column, Vector<bf16>::from_floats(sums));
+  }
 }
 
 template <int kDim>
@@ -156,10 +187,11 @@ struct DkvShared {
   Tile<kTileKeys, kDim> k, v;
   Tile<kTileRows, kDim> q[2], dout[2];
   RowFacts facts[2];
+  bool is_short[kTileKeys];  // whether the document of a key is
 };
 static_assert(sizeof(DkvShared<128>) <= 113 * 1024, "two blocks on a multiprocessor of sm_90");
 
-/// dK and dV of 64 keys, 16 a warp, over all rows that see them.
+/// dK and dV of 64 keys, 16 a warp, over all rows that see them; those of short documents have been made elsewhere.
 template <int kDim>
 __global__ void __launch_bounds__(kThreads, 2) attention_dkv_kernel(Backward a) {
   UNFURL_DYNAMIC_SHARED(DkvShared<kDim>, shared);
@@ -168,10 +200,15 @@ __global__ void __launch_bounds__(kThreads, 2) attention_dkv_kernel(Backward a) 
   const int kv_head = static_cast<int>(blockIdx.x) % sizes.kv_heads;
   const int first_key = static_cast<int>(blockIdx.x) / sizes.kv_heads * kTileKeys;
   const int covered = sizes.documents.covered();
-  int begin = 0, end = 0;  // rows
+  int begin = 0, end = 0;  // rows that see the keys of long documents
   if (first_key < covered) {
-    begin = find_seers(sizes.documents, first_key).begin * sizes.group;
-    end = find_seers(sizes.documents, min(first_key + kTileKeys, covered) - 1).end * sizes.group;
+    const std::int32_t* starts = sizes.documents.cu_seqlens;
+    const int last_key = min(first_key + kTileKeys, covered) - 1;
+    for (int d = find_document(sizes.documents, first_key); d < sizes.documents.count && starts[d] <= last_key; ++d) {
+      if (starts[d + 1] - starts[d] <= sizes.documents.ignored) continue;
+      if (end == 0) begin = find_seer(sizes.documents, d, max(first_key, starts[d])) * sizes.group;
+      end = starts[d + 1] * sizes.group;
+    }
   }
   const int tiles = (end - begin + kTileRows - 1) / kTileRows;
   const auto copy_keys = [&](auto& tile, const Matrix<const bf16>& from) {
@@ -201,9 +238,10 @@ __global__ void __launch_bounds__(kThreads, 2) attention_dkv_kernel(Backward a) 
       return;
     }
     span = find_span(sizes.documents, document, row / sizes.group, covered);
-    const Index place = place_of(sizes, kv_head, row);
-    lse = a.lse[place];
-    delta = a.delta[place];
+    const bool ours = !span.empty();
+    const Index place = ours ? place_of(sizes, kv_head, row) : 0;
+    lse = ours ? a.lse[place] : 0.0f;
+    delta = ours ? a.delta[place] : 0.0f;
   };
   const auto store_facts = [&](RowFacts& facts) {
     if (thread >= kTileRows) return;
@@ -211,6 +249,12 @@ __global__ void __launch_bounds__(kThreads, 2) attention_dkv_kernel(Backward a) 
     facts.lse[thread] = lse * kLog2e;
     facts.delta[thread] = delta;
   };
+  if (thread < kTileKeys) {
+    int of_key = 0;
+    if (first_key < covered) of_key = find_document(sizes.documents, first_key);
+    const int token = first_key + thread;
+    shared.is_short[thread] = token < covered && find_span(sizes.documents, of_key, token, covered).empty();
+  }
   KeyGradients<kDim> sums = {};
   if (tiles > 0) {
     copy_keys(shared.k, a.k);
@@ -242,22 +286,39 @@ __global__ void __launch_bounds__(kThreads, 2) attention_dkv_kernel(Backward a) 
     }
   }
   ptx::wait_copies<0>();
+  __syncthreads();
   const auto store = [&](const Matrix<bf16>& to, const float(&values)[kDim / 8][4], float factor) {
-    const auto row = [&](int r) { return key + r < sizes.tokens ? to.row(key + r) + kv_head * kDim : nullptr; };
+    const auto row = [&](int r) {
+      const bool ours = key + r < sizes.tokens && !shared.is_short[warp_key + r];
+      return ours ? to.row(key + r) + kv_head * kDim : nullptr;
+    };
     store_rows(row(lane / 4), row(lane / 4 + 8), values, factor, factor);
   };
   store(a.dk, sums.dk, sizes.scale);
   store(a.dv, sums.dv, 1.0f);
+  if (a.splits > 1) sum_splits<kDim>(a, shared.is_short, first_key, kv_head);
+}
+
+/// Into how many blocks the heads of a group are divided, so that there are enough for every multiprocessor. Of the
+/// shape alone.
+int splits_of(const AttentionShape& shape) {
+  constexpr Index kBlocks = 264;
+  const Index blocks = (shape.tokens + kWindow - 1) / kWindow * shape.kv_heads, group = shape.heads / shape.kv_heads;
+  return static_cast<int>(min(min((kBlocks + blocks - 1) / blocks, Index{8}), group));
 }
 
 template <int kDim>
-void launch_backward(const DeviceQueue& queue, const Backward& a) {
+void launch_backward(const DeviceQueue& queue, Backward a) {
   const Sizes& sizes = a.sizes;
-  const Index row_tiles = (Index{sizes.tokens} * sizes.group + kTileRows - 1) / kTileRows;
-  const Index key_tiles = (sizes.tokens + kTileKeys - 1) / kTileKeys;
-  launch(queue, attention_dq_kernel<kDim>, dim3(static_cast<unsigned>(row_tiles * sizes.kv_heads)), dim3(kThreads),
+  const Index windows = (sizes.tokens + kWindow - 1) / kWindow * sizes.kv_heads;
+  const Index row_tiles = (Index{sizes.tokens} * sizes.group + kTileRows - 1) / kTileRows * sizes.kv_heads;
+  const Index key_tiles = (sizes.tokens + kTileKeys - 1) / kTileKeys * sizes.kv_heads;
+  launch(queue, attention_short_backward_kernel<kDim>, dim3(static_cast<unsigned>(windows * a.splits)),
+         dim3(kShortThreads), sizeof(ShortShared<kDim>), a);
+  a.sizes.documents.ignored = kShortKeys;
+  launch(queue, attention_dq_kernel<kDim>, dim3(static_cast<unsigned>(row_tiles)), dim3(kThreads),
          sizeof(DqShared<kDim>), a);
-  launch(queue, attention_dkv_kernel<kDim>, dim3(static_cast<unsigned>(key_tiles * sizes.kv_heads)), dim3(kThreads),
+  launch(queue, attention_dkv_kernel<kDim>, dim3(static_cast<unsigned>(key_tiles)), dim3(kThreads),
          sizeof(DkvShared<kDim>), a);
 }
 
@@ -270,17 +331,19 @@ void attention_backward(const Queue& queue, Matrix<T> dq, Matrix<T> dk, Matrix<T
                         const AttentionShape& shape) {
   if (shape.tokens == 0) return;
   const Sizes sizes = sizes_of(shape, cu_seqlens, prefix_lengths);
-  float* delta =
-      static_cast<float*>(queue.scratch(static_cast<std::size_t>(shape.heads * shape.tokens) * sizeof(float)));
+  const Index rows = shape.heads * shape.tokens;
   if constexpr (std::is_same_v<T, bf16>) {
     const auto aligned = [](const Matrix<const bf16>& matrix) { return vector_aligned(matrix.data, matrix.stride); };
-    if (aligned(dq) && aligned(dk) && aligned(dv) && aligned(dout) && aligned(out) && aligned(q) && aligned(k) &&
-        aligned(v)) {
-      const Backward a = {dq, dk, dv, dout, out, lse, delta, q, k, v, sizes};
-      if (shape.head_dim == 64) return launch_backward<64>(queue, a);
-      if (shape.head_dim == 128) return launch_backward<128>(queue, a);
+    if ((shape.head_dim == 64 || shape.head_dim == 128) && aligned(dq) && aligned(dk) && aligned(dv) && aligned(dout) &&
+        aligned(out) && aligned(q) && aligned(k) && aligned(v)) {
+      const int splits = splits_of(shape);
+      const Index partials = splits > 1 ? splits * 2 * shape.tokens * shape.kv_heads * shape.head_dim : 0;
+      float* scratch = static_cast<float*>(queue.scratch(static_cast<std::size_t>(partials + rows) * sizeof(float)));
+      const Backward a = {dq, dk, dv, dout, out, lse, scratch + partials, q, k, v, sizes, splits, scratch};
+      return shape.head_dim == 64 ? launch_backward<64>(queue, a) : launch_backward<128>(queue, a);
     }
   }
+  float* delta = static_cast<float*>(queue.scratch(static_cast<std::size_t>(rows) * sizeof(float)));
   general_backward<T>(queue, {dq, dk, dv, dout, out, lse, delta, q, k, v, sizes});
 }
 

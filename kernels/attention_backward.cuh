@@ -14,6 +14,10 @@ struct Backward {
   float* delta;  // as lse: the sum of dout * out
   Matrix<const bf16> q, k, v;
   Sizes sizes;
+  // Short documents: their query heads are divided among so many blocks, which leave [splits, dk or dv, tokens,
+  // kv_heads * head_dim] to be summed where they are several.
+  int splits;
+  float* partials;
 };
 
 /// What the gradients of a tile of rows need beside the rows.

@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(kThreads, kDim == 64 ? 3 : 2) attention_forwar
 
 /// Enough blocks for every multiprocessor, then longer ones, which read keys less often. Of the shape alone.
 int tiles_in_block(const Sizes& sizes, int tiles) {
-  constexpr int kBlocks = 1024;
+  constexpr int kBlocks = 264;
   return static_cast<int>(min(max(Index{tiles} * sizes.kv_heads / kBlocks, Index{1}), Index{4}));
 }
 

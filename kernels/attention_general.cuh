@@ -262,8 +262,9 @@ __global__ void __launch_bounds__(kGeneralThreads) attention_dkv_general_kernel(
   GeneralSums dk = {}, dv = {};
   int begin = 0, end = 0;
   if (task.first < covered) {
-    begin = find_seers(sizes.documents, task.first).begin * sizes.group;
-    end = find_seers(sizes.documents, min(task.first + kGeneralSide, covered) - 1).end * sizes.group;
+    const int last = find_document(sizes.documents, min(task.first + kGeneralSide, covered) - 1);
+    begin = find_seer(sizes.documents, find_document(sizes.documents, task.first), task.first) * sizes.group;
+    end = sizes.documents.cu_seqlens[last + 1] * sizes.group;
   }
   for (int first = begin; first < end; first += kGeneralSide) {
     const auto row_in = [&](const Matrix<const T>& matrix, int r) -> const T* {
