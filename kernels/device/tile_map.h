@@ -8,7 +8,7 @@
 namespace unfurl::kernels {
 
 /// CUDA's CUtensorMap, or the fields themselves where kernels run on the host.
-struct alignas(64) TileMap {
+struct alignas(128) TileMap {
   std::uint64_t words[16];
 };
 

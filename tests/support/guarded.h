@@ -3,6 +3,7 @@
 #pragma once
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "kernels/device/runtime.h"
@@ -36,7 +37,12 @@ class QueueBytes<kernels::CudaQueue> {
   QueueBytes(const QueueBytes& other) : QueueBytes(other.queue_, other.host_.size()) {
     write(0, other.read().data(), host_.size());
   }
-  QueueBytes& operator=(const QueueBytes&) = delete;
+  QueueBytes& operator=(QueueBytes other) noexcept {
+    std::swap(queue_, other.queue_);
+    std::swap(device_, other.device_);
+    std::swap(host_, other.host_);
+    return *this;
+  }
   ~QueueBytes() { queue_->free(device_); }
   unsigned char* device() { return device_; }
   const unsigned char* device() const { return device_; }
