@@ -195,6 +195,15 @@ TEST(Matmul, ARowHasTheSameBitsAloneAndInABatch) {
   });
 }
 
+template <class C>
+C typed_nan() {
+  if constexpr (std::is_same_v<C, bf16>) {
+    return to_bf16(std::numeric_limits<float>::quiet_NaN());
+  } else {
+    return std::numeric_limits<C>::quiet_NaN();
+  }
+}
+
 /// The CUDA backends. c of C, which may be wider than the operands' T.
 template <class Queue, class T, class C>
 void check_device(const Case& x) {
@@ -206,8 +215,8 @@ void check_device(const Case& x) {
     const StridedMatrix<T, Queue> a_in(queue, a_rows, x.transpose_a ? x.m : x.k, x.margin, a);
     const StridedMatrix<T, Queue> b_in(queue, b_rows, x.transpose_b ? x.k : x.n, x.margin, b);
     // Where c is to be overwritten it starts as NaN: 0 * c must not be computed.
-    StridedMatrix<C, Queue> c(queue, x.m, x.n, x.margin);
-    if (x.accumulate) c = StridedMatrix<C, Queue>(queue, x.m, x.n, x.margin, before);
+    const std::vector<C> nothing(before.size(), typed_nan<C>());
+    StridedMatrix<C, Queue> c(queue, x.m, x.n, x.margin, x.accumulate ? before : nothing);
     kernels::matmul<Queue, T, C>(queue, c.matrix(), a_in, x.transpose_a, b_in, x.transpose_b, x.m, x.n, x.k,
                                  x.accumulate);
     EXPECT_TRUE(c.intact());
