@@ -28,7 +28,7 @@ function(unfurl_execute_on_host target)
     file(CONFIGURE OUTPUT ${wrapper} CONTENT "#include \"${PROJECT_SOURCE_DIR}/${source}\"\n" @ONLY)
     target_sources(${target} PRIVATE ${wrapper})
     set_source_files_properties(${wrapper} PROPERTIES
-      COMPILE_OPTIONS "-fno-strict-aliasing;-ffp-contract=off;-Wno-unknown-pragmas;-Wno-psabi"
+      COMPILE_OPTIONS "-fno-strict-aliasing;-ffp-contract=off;-Wno-unknown-pragmas;-Wno-pass-failed;-Wno-psabi"
       SKIP_PRECOMPILE_HEADERS ON)
   endforeach()
 endfunction()
