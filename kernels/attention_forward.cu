@@ -2,9 +2,9 @@
 //
 // bf16 with heads of 64 or 128: a block of four warps takes kTileRows x (1 to 4) query rows, the warp 16 of each tile,
 // and walks over the 64-key tiles that they see, two in flight. S = Q K^T is in registers, where it is scaled, masked
-// and exponentiated, and becomes the operand of O += P V as it is. Groups of 32 keys that a warp's rows do not see
-// are left out, so short documents cost little more than their own triangles. Where all keys of a
-// block fit the two tiles (documents up to some 128 tokens), its tiles of rows find them there.
+// and exponentiated, and becomes the operand of O += P V as it is. Groups of 32 keys that a warp's rows do not see are
+// left out, so short documents cost little more than their own triangles. Where all keys of a block fit the two tiles
+// (documents up to some 128 tokens), its tiles of rows find them there.
 //
 //  T 128, causal, per document and key-value head | multi-head D 64 | multi-query, 16 heads of 128
 //  bytes read and written                         | 64 KiB          | 1.1 MiB
