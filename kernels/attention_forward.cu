@@ -8,8 +8,8 @@
 //
 //  T 128, causal, per document and key-value head | multi-head D 64 | multi-query, 16 heads of 128
 //  bytes read and written                         | 64 KiB          | 1.1 MiB
-//  products, of 32-key groups                     | 1.2 MFLOP       | 75 MFLOP
-//  L2 to shared memory over bytes read            | 1.5             | 1.1
+//  products, of 32-key groups                     | 2.7 MFLOP       | 87 MFLOP
+//  L2 to shared memory over bytes read, about     | 1.5             | 1.2
 //
 //  shared memory a block: 41 KiB (D 64), 81 KiB (D 128); registers at most 168 and 255; so three and two blocks, 12
 //  and 8 warps, run on a multiprocessor, one copying while others multiply.
