@@ -2,33 +2,12 @@
 
 #include <algorithm>
 
-#include "core/dispatch.h"
-#include "kernels/elementwise.h"
+#include "core/copy.h"
 
 namespace unfurl {
 namespace {
 
 thread_local Tape* current_tape = nullptr;
-
-void fill(const Tensor& y, double value) {
-  dispatch("fill", y, [&]<class T>(const auto& queue) {
-    kernels::fill(queue, y.matrix<T>(), static_cast<T>(value), y.rows(), y.cols());
-  });
-}
-
-void add_into(const Tensor& y, const Tensor& x) {
-  dispatch("add", y, [&]<class T>(const auto& queue) {
-    kernels::add<std::remove_cvref_t<decltype(queue)>, T>(queue, y.matrix<T>(), y.matrix<T>(), x.matrix<T>(), y.rows(),
-                                                          y.cols());
-  });
-}
-
-void copy_into(const Tensor& y, const Tensor& x) {
-  dispatch("copy", y, [&]<class T>(const auto& queue) {
-    kernels::convert<std::remove_cvref_t<decltype(queue)>, T, T>(queue, y.matrix<T>(), x.matrix<T>(), y.rows(),
-                                                                 y.cols());
-  });
-}
 
 }  // namespace
 
@@ -64,6 +43,11 @@ Tensor Backward::cotangent_or_zeros(int i) const {
   return Tensor::zeros(handle.shape, handle.dtype, handle.variable->device);
 }
 
+bool Backward::cotangent_is_ones(int i) const {
+  const auto found = tape_.slots_.find(outputs_[static_cast<std::size_t>(i)].variable.get());
+  return found != tape_.slots_.end() && found->second.ones;
+}
+
 bool Backward::needs(int i) const { return inputs_[static_cast<std::size_t>(i)].variable->needs_gradient; }
 
 Tensor Backward::gradient(int i) {
@@ -80,10 +64,14 @@ Tensor Backward::accumulator(int i) {
   const Handle& handle = inputs_[static_cast<std::size_t>(i)];
   if (handle.variable->attached.defined()) return handle.view(handle.variable->attached);
   Tape::Slot& slot = tape_.slots_[handle.variable.get()];
-  if (!slot.buffer.defined()) {
-    slot.buffer = Tensor::empty(handle.variable->shape, unfurl::accumulator(handle.dtype), handle.variable->device);
-  }
+  const DType sums = unfurl::accumulator(handle.dtype);
+  if (!slot.buffer.defined()) slot.buffer = Tensor::empty(handle.variable->shape, sums, handle.variable->device);
   Tape::unshare(slot);
+  if (slot.buffer.dtype() != sums) {
+    const Tensor wider = Tensor::empty(handle.variable->shape, sums, handle.variable->device);
+    copy_into(wider, slot.buffer);
+    slot.buffer = wider;
+  }
   tape_.cover(slot, handle.columns());
   return handle.view(slot.buffer);
 }
@@ -140,7 +128,12 @@ Tensor Tape::read(const Handle& handle) {
                   [begin = begin, end = end](const auto& range) { return range.first < end && begin < range.second; });
   if (!any && begin != end) return {};
   cover(found->second, {begin, end});
-  return handle.view(found->second.buffer);
+  const Tensor gradient = handle.view(found->second.buffer);
+  if (gradient.dtype() == handle.dtype) return gradient;
+  const Tensor rounded =
+      Tensor::empty(handle.shape, handle.dtype, gradient.device());  // of sums that accumulator() gave
+  copy_into(rounded, gradient);
+  return rounded;
 }
 
 /// Memory for a gradient of this part: its place, or where something is there already (`add`) memory of its own.
@@ -154,6 +147,7 @@ Tensor Tape::writable(const Handle& handle, bool& add) {
     const auto columns = handle.columns();
     add = std::any_of(slot.written.begin(), slot.written.end(),
                       [&](const auto& range) { return range.first < columns.second && columns.first < range.second; });
+    add = add || slot.buffer.dtype() != handle.dtype;
     if (!add) {
       slot.written.push_back(columns);
       return handle.view(slot.buffer);
@@ -164,6 +158,7 @@ Tensor Tape::writable(const Handle& handle, bool& add) {
 
 /// Before something is added: where pass() shared the memory, its other holder must not see the sum.
 void Tape::unshare(Slot& slot) {
+  slot.ones = false;
   if (!std::exchange(slot.shared, false) || slot.buffer.storage_.use_count() == 1) return;
   const Tensor own = slot.buffer.empty_like();
   copy_into(own, slot.buffer);
@@ -216,8 +211,10 @@ void Tape::backward(const std::vector<std::pair<Tensor, Tensor>>& roots) {
     }
     const Handle handle(root);
     Slot& slot = slots_[handle.variable.get()];
-    if (!slot.buffer.defined()) slot.buffer = Tensor::empty(handle.variable->shape, root.dtype(), root.device());
+    const bool first = !slot.buffer.defined();
+    if (first) slot.buffer = Tensor::empty(handle.variable->shape, root.dtype(), root.device());
     add(handle, seed);
+    slot.ones = first && !cotangent.defined() && root.numel() == handle.variable->shape.numel();
   }
   while (!nodes_.empty()) {
     Node node = std::move(nodes_.back());

@@ -42,6 +42,8 @@ class Backward {
   Tensor cotangent(int i) const;
   /// The same, but zeros where nothing depends on it.
   Tensor cotangent_or_zeros(int i) const;
+  /// Whether it is all ones as Tape::backward() started it, and nothing was added. Known without reading it.
+  bool cotangent_is_ones(int i) const;
   bool needs(int i) const;
   /// Memory that the caller overwrites with the gradient of input i; undefined where none is needed.
   Tensor gradient(int i);
@@ -92,6 +94,7 @@ class Tape {
     Tensor buffer;
     std::vector<std::pair<Index, Index>> written;  // columns, disjoint
     bool shared = false;                           // with another gradient, by pass()
+    bool ones = false;                             // as backward() fills a root's
   };
 
   void run(Node& node);

@@ -3,6 +3,7 @@
 #pragma once
 #include <utility>
 
+#include "core/device.h"
 #include "core/tensor.h"
 #include "core/trace.h"
 #include "kernels/queue.h"
@@ -24,20 +25,44 @@ class QueueScope {
   const kernels::CpuQueue* before_;
 };
 
-/// Calls body.operator()<T>(queue) for the device and type of `like`; on `meta` nothing is called. `name` is the
-/// operation's, for traces and errors.
+/// A number as an element of T.
+template <class T>
+T element(double value) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    return to_bf16(static_cast<float>(value));
+  } else {
+    return static_cast<T>(value);
+  }
+}
+
+/// Calls body.operator()<T>(queue) for the device and type of `like`: a CpuQueue with float or double, or the queue of
+/// a device that runs CUDA kernels with float or bf16. On `meta` nothing is called. `name` is the operation's, for
+/// traces and errors.
 template <class Body>
 void dispatch(const char* name, const Tensor& like, Body&& body) {
-  if (like.device() == Device::meta) return;
+  const Device device = like.device();
+  if (device == Device::meta) return;
   const TraceScope trace(name);
-  switch (like.dtype()) {
-    case DType::f32:
-      return std::forward<Body>(body).template operator()<float>(cpu_queue());
-    case DType::f64:
-      return std::forward<Body>(body).template operator()<double>(cpu_queue());
-    default:
-      fail("{}: there is no {} implementation for {}", name, name_of(like.device()), name_of(like.dtype()));
+  const DType dtype = like.dtype();
+  if (device == Device::cpu) {
+    if (dtype == DType::f32) return body.template operator()<float>(cpu_queue());
+    if (dtype == DType::f64) return body.template operator()<double>(cpu_queue());
+  } else if (dtype == DType::f32 || dtype == DType::bf16) {
+    return on_device(device, [&](const auto& queue) {
+      dtype == DType::f32 ? body.template operator()<float>(queue) : body.template operator()<bf16>(queue);
+    });
   }
+  fail("{}: there is no {} implementation for {}", name, name_of(device), name_of(dtype));
+}
+
+/// The same for tensors of an accumulator type (gradients, masters, an optimiser's state): float, or double on the CPU.
+template <class Body>
+void dispatch_sums(const char* name, const Tensor& like, Body&& body) {
+  require(like.device() == Device::meta || like.dtype() == accumulator(like.dtype()), "{}: sums are not kept in {}",
+          name, name_of(like.dtype()));
+  dispatch(name, like, [&]<class T>(const auto& queue) {
+    if constexpr (!std::is_same_v<T, bf16>) body.template operator()<T>(queue);
+  });
 }
 
 }  // namespace unfurl

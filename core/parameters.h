@@ -1,5 +1,8 @@
 // A model's parameters, in flat arenas: one each for those that decay, those that do not, and those that are frozen (no
 // gradient, no optimiser state). A collective, a norm or an optimiser step is one launch per arena.
+//
+// Where operations compute in bf16, the values they read are roundings of f32 masters, which are what is initialised,
+// trained and saved. Gradients are f32 then. Otherwise the masters are the values themselves.
 #pragma once
 #include <array>
 #include <string>
@@ -10,6 +13,9 @@
 namespace unfurl {
 
 enum class ParameterGroup { decayed, undecayed, frozen };
+
+constexpr ParameterGroup kParameterGroups[] = {ParameterGroup::decayed, ParameterGroup::undecayed,
+                                               ParameterGroup::frozen};
 
 constexpr const char* name_of(ParameterGroup group) {
   constexpr const char* kNames[] = {"decayed", "undecayed", "frozen"};
@@ -30,7 +36,8 @@ struct Parameter {
   ParameterGroup group = ParameterGroup::decayed;
   std::vector<ParameterPart> parts;  // how it is named in files; empty: as one, under its own name
   Index offset = 0;                  // elements, in its arena
-  Tensor value;
+  Tensor value;                      // what operations read
+  Tensor master;                     // what is trained: value itself, or its f32 original
 };
 
 class Parameters {
@@ -38,7 +45,8 @@ class Parameters {
   /// Announces a parameter before allocate(); returns its number. Each starts at a multiple of 256 bytes of floats.
   std::size_t declare(std::string name, Shape shape, ParameterGroup group, std::vector<ParameterPart> parts = {});
 
-  /// Makes the arenas, zero, and the tensors; with `gradients`, gradients too (zero), attached to the tensors.
+  /// Makes the arenas, zero, and the tensors; with `gradients`, gradients too (zero), attached to the tensors. `dtype`
+  /// is that of the values.
   void allocate(DType dtype, Device device, bool gradients);
 
   const Tensor& operator[](std::size_t number) const { return all_[number].value; }
@@ -48,7 +56,11 @@ class Parameters {
 
   /// The flat arena of a group, [elements]; undefined where it is empty.
   const Tensor& values(ParameterGroup group) const { return values_[static_cast<std::size_t>(group)]; }
+  const Tensor& masters(ParameterGroup group) const { return masters_[static_cast<std::size_t>(group)]; }
   const Tensor& gradients(ParameterGroup group) const { return gradients_[static_cast<std::size_t>(group)]; }
+
+  /// Values from masters, after these were written; for a device, queued.
+  void round_values() const;
 
   /// Attaches other flat gradients in place of the current ones, which are returned: [decayed, undecayed].
   std::array<Tensor, 2> swap_gradients(std::array<Tensor, 2> gradients);
@@ -57,6 +69,7 @@ class Parameters {
   void attach();
   std::vector<Parameter> all_;
   std::array<Tensor, 3> values_;
+  std::array<Tensor, 3> masters_;
   std::array<Tensor, 3> gradients_;
   std::array<Index, 3> sizes_{};
 };

@@ -44,10 +44,17 @@ inline constexpr DType dtype_of = DTypeOf<std::remove_const_t<T>>::value;
 constexpr DType accumulator(DType dtype) { return dtype == DType::f64 ? DType::f64 : DType::f32; }
 
 /// `meta` has sizes but no memory: operations on it allocate, in the books only, and compute nothing. A step on it
-/// tells what a step would hold.
-enum class Device : std::uint8_t { cpu, meta };
+/// tells what a step would hold. `cuda` is a GPU; `host_cuda` runs the CUDA kernels on the CPU, for tests. Which of
+/// them a binary has, core/device.h says.
+enum class Device : std::uint8_t { cpu, meta, host_cuda, cuda };
 
-constexpr const char* name_of(Device device) { return device == Device::cpu ? "cpu" : "meta"; }
+constexpr const char* name_of(Device device) {
+  constexpr const char* kNames[] = {"cpu", "meta", "host_cuda", "cuda"};
+  return kNames[static_cast<int>(device)];
+}
+
+/// Whether it runs the CUDA kernels: work on it is queued, and the host must not touch its memory.
+constexpr bool runs_cuda(Device device) { return device == Device::host_cuda || device == Device::cuda; }
 
 /// Up to four dimensions, row-major.
 class Shape {

@@ -2,6 +2,9 @@
 
 #include <cstring>
 
+#include "core/copy.h"
+#include "core/device.h"
+
 namespace unfurl {
 
 struct Tensor::Storage {
@@ -28,7 +31,10 @@ Tensor Tensor::empty(Shape shape, DType dtype, Device device) {
 
 Tensor Tensor::zeros(Shape shape, DType dtype, Device device) {
   Tensor out = empty(shape, dtype, device);
-  if (void* memory = out.bytes()) std::memset(memory, 0, static_cast<std::size_t>(out.numel() * size_of(dtype)));
+  void* const memory = out.bytes();
+  const auto bytes = static_cast<std::size_t>(out.numel() * size_of(dtype));
+  if (device == Device::cpu) std::memset(memory, 0, bytes);
+  if (runs_cuda(device)) on_device(device, [&](const auto& queue) { queue.fill(memory, 0, bytes); });
   return out;
 }
 
@@ -45,10 +51,38 @@ void* Tensor::bytes() const {
 double Tensor::item() const {
   require(numel() == 1, "Tensor::item: expected one element, got {}", shape_);
   if (device() == Device::meta) return 0;
+  if (runs_cuda(device())) return to(Device::cpu).item();
   if (dtype_ == DType::f64) return *data<double>();
   if (dtype_ == DType::bf16) return to_float(*data<bf16>());
   if (dtype_ == DType::i32) return *data<std::int32_t>();
   return *data<float>();
+}
+
+Tensor Tensor::to(Device target) const {
+  if (device() == target) return *this;
+  Tensor out = empty(shape_, dtype_, target);
+  copy_into(out, *this);
+  return out;
+}
+
+void Tensor::write(const void* from) const {
+  if (device() == Device::meta || numel() == 0) return;
+  const std::size_t row_bytes = static_cast<std::size_t>(cols() * size_of(dtype_));
+  if (device() == Device::cpu) {
+    for (Index r = 0; r < rows(); ++r) {
+      std::memcpy(static_cast<std::byte*>(bytes()) + r * row_stride_ * size_of(dtype_),
+                  static_cast<const std::byte*>(from) + static_cast<std::size_t>(r) * row_bytes, row_bytes);
+    }
+  } else if (contiguous()) {
+    on_device(device(), [&](const auto& queue) {
+      queue.copy(bytes(), from, static_cast<std::size_t>(rows()) * row_bytes);
+      queue.synchronize();
+    });
+  } else {
+    const Tensor whole = empty(shape_, dtype_, device());
+    whole.write(from);
+    copy_into(*this, whole);
+  }
 }
 
 Tensor Tensor::columns(Index begin, Index end) const {

@@ -26,7 +26,7 @@ class Tensor {
     require(static_cast<Index>(values.size()) == shape.numel(), "Tensor::from: {} values for the shape {}",
             values.size(), shape);
     Tensor out = empty(shape, dtype_of<T>, device);
-    if (device != Device::meta) std::copy(values.begin(), values.end(), out.data<T>());
+    out.write(values.data());
     return out;
   }
   /// Same shape, element type and device; contiguous.
@@ -47,7 +47,8 @@ class Tensor {
   Index row_stride() const { return row_stride_; }
   bool contiguous() const { return row_stride_ == cols() || rows() <= 1; }
 
-  /// The elements; throws where T is not the tensor's type. Null where undefined, or on `meta`.
+  /// The elements; throws where T is not the tensor's type. Null where undefined, or on `meta`. Of a device that runs
+  /// CUDA kernels, the address is for kernels: the host must not follow it.
   template <class T>
   T* data() const {
     if (!defined()) return nullptr;
@@ -59,19 +60,26 @@ class Tensor {
   kernels::Matrix<T> matrix() const {
     return {data<T>(), row_stride_};
   }
-  /// The elements in order, copied out. CPU only.
+  /// The elements in order, copied out. Waits for a device that runs CUDA kernels.
   template <class T>
   std::vector<T> values() const {
+    const Tensor here = runs_cuda(device()) ? to(Device::cpu) : *this;
     std::vector<T> out;
     out.reserve(static_cast<std::size_t>(numel()));
     for (Index r = 0; r < rows(); ++r) {
-      const T* row = data<T>() + r * row_stride_;
+      const T* row = here.data<T>() + r * here.row_stride_;
       out.insert(out.end(), row, row + cols());
     }
     return out;
   }
-  /// The one element of a tensor of one, as double.
+  /// The one element of a tensor of one, as double. Waits for a device that runs CUDA kernels.
   double item() const;
+  /// The same elements on another device, contiguous, without any history; itself where it is there already. Waits for
+  /// a device that runs CUDA kernels.
+  Tensor to(Device device) const;
+  /// Overwrites the elements from as many in host memory, dense; columns of a wider matrix too. When it returns they
+  /// have been read.
+  void write(const void* from) const;
 
   // Views: they share memory, and the gradient of a view is that view of the gradient.
 

@@ -12,7 +12,8 @@ void require_matrix(const char* what, const Tensor& x, const Shape& shape, DType
           name_of(dtype), shape, x.defined() ? name_of(x.dtype()) : "nothing", x.shape());
 }
 
-/// Checks what a kernel would follow into memory; returns the number of documents.
+/// Checks what a kernel would follow into memory, as far as it is on the host (core/ops/indices.h); returns the number
+/// of documents.
 Index require_layout(const AttentionLayout& layout, Index tokens) {
   const Tensor &starts = layout.cu_seqlens, &prefixes = layout.prefix_lengths;
   require(starts.defined() && starts.dtype() == DType::i32 && starts.rank() == 1 && starts.numel() > 0 &&
@@ -22,7 +23,7 @@ Index require_layout(const AttentionLayout& layout, Index tokens) {
   require(prefixes.defined() && prefixes.dtype() == DType::i32 && prefixes.shape() == Shape{documents} &&
               prefixes.contiguous(),
           "attention: prefix_lengths must be i32 [{}], got {}", documents, prefixes.shape());
-  if (starts.device() == Device::meta) return documents;
+  if (starts.device() != Device::cpu) return documents;
   const std::int32_t *start = starts.data<std::int32_t>(), *prefix = prefixes.data<std::int32_t>();
   require(start[0] == 0 && start[documents] <= tokens,
           "attention: cu_seqlens must lead from 0 to at most {} tokens, got {} to {}", tokens, start[0],

@@ -2,7 +2,7 @@
 
 #include "core/autograd.h"
 #include "core/dispatch.h"
-#include "kernels/matmul.h"
+#include "core/product.h"
 
 namespace unfurl {
 
@@ -13,8 +13,7 @@ Tensor linear(const Tensor& x, const Tensor& weight) {
   const Index rows = x.shape().drop_last().numel(), out = weight.size(0), in = weight.cols();
   const Tensor y = Tensor::empty(x.shape().with_last(out), x.dtype(), x.device());
   dispatch("linear", x, [&]<class T>(const auto& queue) {
-    kernels::matmul<std::remove_cvref_t<decltype(queue)>, T>(queue, y.matrix<T>(), x.matrix<T>(), false,
-                                                             weight.matrix<T>(), true, rows, out, in, false);
+    product(queue, y.matrix<T>(), x.matrix<const T>(), false, weight.matrix<const T>(), true, rows, out, in, false);
   });
   // Each gradient needs the other factor: what needs none is not kept for it.
   const Tensor kept_x = weight.needs_gradient() ? x : Tensor(), kept_weight = x.needs_gradient() ? weight : Tensor();
@@ -22,14 +21,14 @@ Tensor linear(const Tensor& x, const Tensor& weight) {
     const Tensor dy = backward.cotangent(0);
     if (const Tensor dx = backward.gradient(0); dx.defined()) {
       dispatch("linear: dx", dy, [&]<class T>(const auto& queue) {
-        kernels::matmul<std::remove_cvref_t<decltype(queue)>, T>(queue, dx.matrix<T>(), dy.matrix<T>(), false,
-                                                                 kept_weight.matrix<T>(), false, rows, in, out, false);
+        product(queue, dx.matrix<T>(), dy.matrix<const T>(), false, kept_weight.matrix<const T>(), false, rows, in, out,
+                false);
       });
     }
     if (const Tensor dweight = backward.accumulator(1); dweight.defined()) {
       dispatch("linear: dweight", dy, [&]<class T>(const auto& queue) {
-        kernels::matmul<std::remove_cvref_t<decltype(queue)>, T>(queue, dweight.matrix<T>(), dy.matrix<T>(), true,
-                                                                 kept_x.matrix<T>(), false, out, in, rows, true);
+        product(queue, dweight.matrix<kernels::Accumulator<T>>(), dy.matrix<const T>(), true, kept_x.matrix<const T>(),
+                false, out, in, rows, true);
       });
     }
   });

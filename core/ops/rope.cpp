@@ -9,11 +9,14 @@ namespace unfurl {
 
 Tensor rope_table(Index max_position, Index head_dim, double base, DType dtype, Device device) {
   require(head_dim > 0 && head_dim % 2 == 0, "rope_table: head_dim must be even, got {}", head_dim);
-  const Tensor table = Tensor::empty({max_position, head_dim}, accumulator(dtype), device);
+  const Tensor table =
+      Tensor::empty({max_position, head_dim}, accumulator(dtype), device == Device::meta ? Device::meta : Device::cpu);
   dispatch("rope_table", table, [&]<class T>(const auto& queue) {
-    kernels::rope_table(queue, table.data<T>(), max_position, head_dim, base);
+    if constexpr (std::is_same_v<std::remove_cvref_t<decltype(queue)>, kernels::CpuQueue>) {
+      kernels::rope_table(queue, table.data<T>(), max_position, head_dim, base);
+    }
   });
-  return table;
+  return table.to(device);
 }
 
 Tensor rope(const Tensor& x, const Tensor& positions, const Tensor& table, Index heads) {

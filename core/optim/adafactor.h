@@ -2,6 +2,7 @@
 // kernels/adafactor.h. Weight decay, decoupled, is on the decayed parameters only; a joint parameter is one matrix.
 #pragma once
 #include "core/optim/optimizer.h"
+#include "kernels/adafactor.h"
 
 namespace unfurl {
 
@@ -25,12 +26,15 @@ class Adafactor : public Optimizer {
 
  private:
   void update(double learning_rate, double gradient_scale) override;
+  void update(const kernels::OptimizerStep* step) override;
 
   struct Part {
     std::size_t parameter;
     Index rows, cols;
     Index row, column;  // where its state starts
   };
+  kernels::Adafactor config(const Parameter& parameter) const;
+
   AdafactorOptions options_;
   std::vector<Part> parts_;
   Tensor row_, column_;

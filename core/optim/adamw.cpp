@@ -1,12 +1,12 @@
 #include "core/optim/adamw.h"
 
 #include "core/dispatch.h"
-#include "kernels/adamw.h"
 
 namespace unfurl {
 
 AdamW::AdamW(Parameters& parameters, const AdamWOptions& options)
-    : Optimizer(parameters, options.clip_norm), options_(options) {
+    : Optimizer(parameters, {.clip_norm = options.clip_norm, .beta1 = options.beta1, .beta2 = options.beta2}),
+      options_(options) {
   const MemoryName memory("optimizer");
   for (const ParameterGroup group : {ParameterGroup::decayed, ParameterGroup::undecayed}) {
     const Tensor& gradients = parameters.gradients(group);
@@ -16,19 +16,35 @@ AdamW::AdamW(Parameters& parameters, const AdamWOptions& options)
   }
 }
 
+kernels::AdamW AdamW::config(const Arena& arena) const {
+  return {.beta1 = options_.beta1,
+          .beta2 = options_.beta2,
+          .eps = options_.eps,
+          .weight_decay = arena.group == ParameterGroup::decayed ? options_.weight_decay : 0};
+}
+
 void AdamW::update(double learning_rate, double gradient_scale) {
   for (const Arena& arena : arenas_) {
-    const kernels::AdamW config{.learning_rate = learning_rate,
-                                .beta1 = options_.beta1,
-                                .beta2 = options_.beta2,
-                                .eps = options_.eps,
-                                .weight_decay = arena.group == ParameterGroup::decayed ? options_.weight_decay : 0,
-                                .step = steps(),
-                                .gradient_scale = gradient_scale};
-    const Tensor &weights = parameters().values(arena.group), &gradients = parameters().gradients(arena.group);
-    dispatch("adamw", weights, [&]<class T>(const auto& queue) {
-      kernels::adamw(queue, weights.data<T>(), arena.m.data<T>(), arena.v.data<T>(), gradients.data<T>(), config, true,
+    kernels::AdamW numbers = config(arena);
+    numbers.learning_rate = learning_rate;
+    numbers.step = steps();
+    numbers.gradient_scale = gradient_scale;
+    const Tensor &weights = parameters().masters(arena.group), &gradients = parameters().gradients(arena.group);
+    dispatch_sums("adamw", weights, [&]<class T>(const auto& queue) {
+      kernels::adamw(queue, weights.data<T>(), arena.m.data<T>(), arena.v.data<T>(), gradients.data<T>(), numbers, true,
                      weights.numel());
+    });
+  }
+}
+
+void AdamW::update(const kernels::OptimizerStep* step) {
+  for (const Arena& arena : arenas_) {
+    const Tensor &weights = parameters().masters(arena.group), &values = parameters().values(arena.group);
+    on_device(weights.device(), [&](const auto& queue) {
+      kernels::adamw_step(queue, weights.data<float>(), arena.m.data<float>(), arena.v.data<float>(),
+                          parameters().gradients(arena.group).template data<float>(),
+                          values.dtype() == DType::bf16 ? values.data<bf16>() : nullptr, step, config(arena),
+                          weights.numel());
     });
   }
 }

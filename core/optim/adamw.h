@@ -2,6 +2,7 @@
 // launch per arena.
 #pragma once
 #include "core/optim/optimizer.h"
+#include "kernels/adamw.h"
 
 namespace unfurl {
 
@@ -22,11 +23,13 @@ class AdamW : public Optimizer {
 
  private:
   void update(double learning_rate, double gradient_scale) override;
+  void update(const kernels::OptimizerStep* step) override;
 
   struct Arena {
     ParameterGroup group;
     Tensor m, v;
   };
+  kernels::AdamW config(const Arena& arena) const;
   AdamWOptions options_;
   std::vector<Arena> arenas_;
 };

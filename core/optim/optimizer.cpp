@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
+#include "core/copy.h"
 #include "core/dispatch.h"
 #include "kernels/adamw.h"
 
@@ -11,9 +13,22 @@ namespace {
 
 constexpr ParameterGroup kTrained[] = {ParameterGroup::decayed, ParameterGroup::undecayed};
 
+constexpr std::size_t kStepBytes = sizeof(kernels::OptimizerStep);
+static_assert(kStepBytes % sizeof(double) == 0);
+
+/// Partial sums of the norm.
+Index blocks_of(const Parameters& parameters) {
+  Index blocks = 0;
+  for (const ParameterGroup group : kTrained) {
+    const Tensor& gradients = parameters.gradients(group);
+    if (gradients.defined()) blocks += kernels::norm_blocks(gradients.numel());
+  }
+  return blocks;
+}
+
 double sum_of_squares(const Tensor& x) {
   double sum = 0;
-  dispatch("gradient_norm", x, [&]<class T>(const auto& queue) {
+  dispatch_sums("gradient_norm", x, [&]<class T>(const auto& queue) {
     sum = kernels::sum_of_squares(queue, static_cast<const T*>(x.data<T>()), x.numel());
   });
   return sum;
@@ -21,19 +36,118 @@ double sum_of_squares(const Tensor& x) {
 
 }  // namespace
 
-Optimizer::Optimizer(Parameters& parameters, double clip_norm) : parameters_(&parameters), clip_norm_(clip_norm) {
+Optimizer::OnDevice::OnDevice(const Parameters& parameters, Device on)
+    : device(on),
+      partials(blocks_of(parameters)),
+      memory(Tensor::zeros({static_cast<Index>(kStepBytes / sizeof(double)) + partials}, DType::f64, on)),
+      rates{Rate{{on, sizeof(double)}, {}}, Rate{{on, sizeof(double)}, {}}} {}
+
+kernels::OptimizerStep* Optimizer::OnDevice::step() const {
+  return reinterpret_cast<kernels::OptimizerStep*>(memory.data<double>());
+}
+
+double* Optimizer::OnDevice::sums() const { return memory.data<double>() + kStepBytes / sizeof(double); }
+
+Optimizer::Optimizer(Parameters& parameters, const kernels::StepPolicy& policy)
+    : parameters_(&parameters), policy_(policy) {
+  Device device = Device::cpu;
   for (const ParameterGroup group : kTrained) {
-    require(parameters.values(group).defined() == parameters.gradients(group).defined(),
-            "optimizer: the {} parameters have no gradients", name_of(group));
+    const Tensor& gradients = parameters.gradients(group);
+    require(parameters.values(group).defined() == gradients.defined(), "optimizer: the {} parameters have no gradients",
+            name_of(group));
+    if (gradients.defined()) device = gradients.device();
   }
+  if (runs_cuda(device)) on_device_ = std::make_unique<OnDevice>(parameters, device);
 }
 
 double Optimizer::step(double learning_rate) {
+  if (on_device_) {
+    queue_learning_rate(learning_rate);
+    queue_update();
+    const PinnedMemory pinned(on_device_->device, outcome_bytes());
+    queue_outcome(pinned.data());
+    synchronize(on_device_->device);
+    return outcome(pinned.data()).norm;
+  }
   const double norm = gradient_norm(*parameters_);
   if (!std::isfinite(norm)) return norm;
   ++steps_;
-  update(learning_rate, clip_norm_ > 0 && norm > clip_norm_ ? clip_norm_ / norm : 1.0);
+  const double clip = policy_.clip_norm;
+  update(learning_rate, clip > 0 && norm > clip ? clip / norm : 1.0);
   return norm;
+}
+
+void Optimizer::set_steps(Index steps) {
+  steps_ = steps;
+  if (!on_device_) return;
+  on_device(on_device_->device, [&](const auto& queue) {
+    queue.copy(&on_device_->step()->steps, &steps_, sizeof(steps_));
+    queue.synchronize();
+  });
+}
+
+void Optimizer::queue_learning_rate(double learning_rate) {
+  OnDevice::Rate& rate = on_device_->rates[on_device_->next++ % on_device_->rates.size()];
+  rate.copied.wait();
+  std::memcpy(rate.memory.data(), &learning_rate, sizeof(learning_rate));
+  on_device(on_device_->device, [&](const auto& queue) {
+    queue.copy(&on_device_->step()->learning_rate, rate.memory.data(), sizeof(learning_rate));
+  });
+  rate.copied = Event(on_device_->device);
+}
+
+void Optimizer::queue_update() {
+  Index first = 0;
+  on_device(on_device_->device, [&](const auto& queue) {
+    for (const ParameterGroup group : kTrained) {
+      const Tensor& gradients = parameters_->gradients(group);
+      if (!gradients.defined()) continue;
+      kernels::sum_squares_of_blocks(queue, on_device_->sums() + first, gradients.data<const float>(),
+                                     gradients.numel());
+      first += kernels::norm_blocks(gradients.numel());
+    }
+    kernels::begin_step(queue, on_device_->step(), on_device_->sums(), first, policy_);
+  });
+  update(on_device_->step());
+}
+
+std::size_t Optimizer::outcome_bytes() const {
+  return kStepBytes + static_cast<std::size_t>(on_device_->partials) * sizeof(double);
+}
+
+void Optimizer::queue_outcome(std::byte* pinned) const {
+  on_device(on_device_->device, [&](const auto& queue) { queue.copy(pinned, on_device_->step(), outcome_bytes()); });
+}
+
+Update Optimizer::outcome(const std::byte* pinned) {
+  kernels::OptimizerStep step;
+  std::memcpy(&step, pinned, sizeof(step));
+  steps_ = step.steps;
+  Update out{step.norm, step.skip == 0, {}};
+  if (!out.done) out.bad = first_non_finite(reinterpret_cast<const double*>(pinned + kStepBytes));
+  return out;
+}
+
+/// The parameters in the first block of gradients whose sum of squares is not finite.
+std::string Optimizer::first_non_finite(const double* sums) const {
+  for (const ParameterGroup group : kTrained) {
+    const Tensor& gradients = parameters_->gradients(group);
+    if (!gradients.defined()) continue;
+    const Index blocks = kernels::norm_blocks(gradients.numel());
+    const auto bad =
+        static_cast<Index>(std::find_if_not(sums, sums + blocks, [](double sum) { return std::isfinite(sum); }) - sums);
+    sums += blocks;
+    if (bad == blocks) continue;
+    const Index begin = bad * kernels::kNormBlock, end = begin + kernels::kNormBlock;
+    std::vector<std::string> names;
+    for (const Parameter& parameter : parameters_->all()) {
+      const bool within =
+          parameter.group == group && parameter.offset < end && parameter.offset + parameter.shape.numel() > begin;
+      if (within) names.push_back(parameter.name);
+    }
+    return names.size() == 1 ? names[0] : fmt::format("one of {} ... {}", names.front(), names.back());
+  }
+  return "all together, which overflows";
 }
 
 double gradient_norm(const Parameters& parameters) {
@@ -54,10 +168,7 @@ std::string first_non_finite(const Parameters& parameters) {
 
 void clear_gradients(const Parameters& parameters) {
   for (const ParameterGroup group : kTrained) {
-    const Tensor& gradients = parameters.gradients(group);
-    if (!gradients.defined()) continue;
-    dispatch("clear_gradients", gradients,
-             [&]<class T>(const auto&) { std::fill_n(gradients.data<T>(), gradients.numel(), T(0)); });
+    if (const Tensor& gradients = parameters.gradients(group); gradients.defined()) fill(gradients, 0);
   }
 }
 

@@ -1,10 +1,18 @@
 // What all optimisers share: the global gradient norm, clipping by it, and the step that is skipped where the norm is
 // not finite.
+//
+// On a device that runs CUDA kernels a step is a fixed sequence of launches that reads the learning rate and the count
+// of updates from the device's memory: step() in parts, so that nobody waits and the middle part may be a graph.
 #pragma once
+#include <array>
+#include <cstddef>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "core/device.h"
 #include "core/parameters.h"
+#include "kernels/optimizer_step.h"
 
 namespace unfurl {
 
@@ -12,6 +20,15 @@ namespace unfurl {
 struct StateTensor {
   std::string name;
   Tensor tensor;
+};
+
+/// What came of a step.
+struct Update {
+  double norm = 0;   // of the gradients, before clipping
+  bool done = true;  // false where it is not finite
+  /// Where it is not finite, the first parameter whose gradient is not; "one of FIRST ... LAST" where it is not known
+  /// better.
+  std::string bad;
 };
 
 class Optimizer {
@@ -22,29 +39,64 @@ class Optimizer {
 
   /// One update with the gradients that have been added up, scaled down to the global norm `clip_norm` where theirs is
   /// greater; clears them. Returns their norm before clipping. Where that is not finite, nothing at all is changed, nor
-  /// is the step counted: see first_non_finite and clear_gradients.
+  /// is the step counted: see first_non_finite and clear_gradients. (But on a device that runs CUDA kernels, which is
+  /// waited for, the gradients are cleared then too.)
   double step(double learning_rate);
 
-  /// Updates done.
+  // The parts of a step on a device that runs CUDA kernels, in this order.
+
+  /// Queues the learning rate of the next update.
+  void queue_learning_rate(double learning_rate);
+  /// Queues the update. May be captured, as long as the parameters' gradients stay where they are.
+  void queue_update();
+  /// Queues a copy of what came of it to pinned memory, outcome_bytes() bytes.
+  void queue_outcome(std::byte* pinned) const;
+  std::size_t outcome_bytes() const;
+  /// Reads the copy when it is there, and brings steps() up to date.
+  Update outcome(const std::byte* pinned);
+
+  /// Updates done. On a device that runs CUDA kernels: by the last outcome that was read.
   Index steps() const { return steps_; }
-  void set_steps(Index steps) { steps_ = steps; }
+  void set_steps(Index steps);
 
   /// All state but steps(), in a fixed order; names are distinct.
   virtual std::vector<StateTensor> state() const = 0;
 
  protected:
-  /// `clip_norm` 0: no clipping. The parameters are allocated, with gradients, and outlive the optimiser.
-  Optimizer(Parameters& parameters, double clip_norm);
+  /// The parameters are allocated, with gradients, and outlive the optimiser. `policy.skip_norm` is for devices only.
+  Optimizer(Parameters& parameters, const kernels::StepPolicy& policy);
 
   /// Update number steps(), from 1; clears the gradients.
   virtual void update(double learning_rate, double gradient_scale) = 0;
+  /// The same with all numbers from `step`, in the device's memory.
+  virtual void update(const kernels::OptimizerStep* step) = 0;
 
   Parameters& parameters() const { return *parameters_; }
 
  private:
+  /// A step's numbers on a device that runs CUDA kernels.
+  struct OnDevice {
+    OnDevice(const Parameters& parameters, Device on);
+
+    Device device;
+    Index partials;  // of the norm: those of the decayed gradients, then those of the undecayed
+    Tensor memory;   // an OptimizerStep, and behind it the partial sums
+    struct Rate {
+      PinnedMemory memory;
+      Event copied;
+    };
+    std::array<Rate, 2> rates;  // learning rates on their way
+    std::size_t next = 0;
+
+    kernels::OptimizerStep* step() const;
+    double* sums() const;
+  };
+  std::string first_non_finite(const double* sums) const;
+
   Parameters* parameters_;
-  double clip_norm_;
+  kernels::StepPolicy policy_;
   Index steps_ = 0;
+  std::unique_ptr<OnDevice> on_device_;
 };
 
 /// The Euclidean norm of all gradients; not finite where any is not. 0 on `meta`.

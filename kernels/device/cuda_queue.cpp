@@ -57,7 +57,10 @@ CudaQueue::CudaQueue(int device) : device_(device) {
 }
 
 CudaQueue::~CudaQueue() {
-  if (scratch_ != nullptr) cudaFreeAsync(scratch_, stream_of(stream_));
+  scratch_of_graphs_.push_back(scratch_);
+  for (void* memory : scratch_of_graphs_) {
+    if (memory != nullptr) cudaFreeAsync(memory, stream_of(stream_));
+  }
   cudaStreamDestroy(stream_of(stream_));
 }
 
@@ -123,11 +126,16 @@ void* CudaQueue::scratch(std::size_t bytes) const {
     if (capturing_) {
       throw std::runtime_error("cuda: scratch memory grows while a graph is captured: run the work once before");
     }
-    free(std::exchange(scratch_, nullptr));
+    if (std::exchange(scratch_in_graph_, false)) {
+      scratch_of_graphs_.push_back(std::exchange(scratch_, nullptr));
+    } else {
+      free(std::exchange(scratch_, nullptr));
+    }
     scratch_bytes_ = 0;
     scratch_ = allocate(bytes);
     scratch_bytes_ = bytes;
   }
+  scratch_in_graph_ = scratch_in_graph_ || capturing_;
   return scratch_;
 }
 
@@ -161,7 +169,8 @@ double CudaQueue::seconds_between(const Event& before, const Event& after) {
 }
 
 void CudaQueue::begin_capture() const {
-  check(cudaStreamBeginCapture(stream_of(stream_), cudaStreamCaptureModeThreadLocal), "capturing a graph");
+  // Relaxed: the memory that the work asks for meanwhile comes by another stream, which is waited for.
+  check(cudaStreamBeginCapture(stream_of(stream_), cudaStreamCaptureModeRelaxed), "capturing a graph");
   capturing_ = true;
 }
 

@@ -29,7 +29,10 @@ void poison([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
 HostCudaQueue::HostCudaQueue(int device) {
   if (device != 0) throw std::runtime_error("cuda: there is no device " + std::to_string(device) + ", only device 0");
 }
-HostCudaQueue::~HostCudaQueue() { ::operator delete(scratch_, kAlignment); }
+HostCudaQueue::~HostCudaQueue() {
+  scratch_of_graphs_.push_back(scratch_);
+  for (void* memory : scratch_of_graphs_) ::operator delete(memory, kAlignment);
+}
 
 DeviceProperties HostCudaQueue::properties(int) {
   const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
@@ -44,7 +47,8 @@ DeviceProperties HostCudaQueue::properties(int) {
 }
 
 void* HostCudaQueue::allocate(std::size_t bytes) const {
-  void* memory = ::operator new(bytes, kAlignment);
+  void* memory = ::operator new(bytes, kAlignment, std::nothrow);
+  if (memory == nullptr) throw std::runtime_error("cuda: out of memory: " + std::to_string(bytes >> 20) + " MiB asked");
   poison(memory, bytes);
   return memory;
 }
@@ -69,11 +73,16 @@ void* HostCudaQueue::scratch(std::size_t bytes) const {
     if (capture_ != nullptr) {
       throw std::runtime_error("cuda: scratch memory grows while a graph is captured: run the work once before");
     }
-    ::operator delete(std::exchange(scratch_, nullptr), kAlignment);
+    if (std::exchange(scratch_in_graph_, false)) {
+      scratch_of_graphs_.push_back(std::exchange(scratch_, nullptr));
+    } else {
+      ::operator delete(std::exchange(scratch_, nullptr), kAlignment);
+    }
     scratch_bytes_ = 0;
     scratch_ = ::operator new(bytes, kAlignment);
     scratch_bytes_ = bytes;
   }
+  scratch_in_graph_ = scratch_in_graph_ || capture_ != nullptr;
   submit([memory = scratch_, size = scratch_bytes_] { poison(memory, size); });
   return scratch_;
 }

@@ -70,7 +70,8 @@ class HostCudaQueue {
   void fill(void* memory, unsigned char value, std::size_t bytes) const;
 
   /// At least `bytes` bytes on the device, 256-byte aligned, uninitialised (NaN); valid for what is queued until the
-  /// next call. It grows and is kept; it must not grow while a graph is being captured.
+  /// next call. It grows and is kept; it must not grow while a graph is being captured. What a graph was captured on
+  /// stays as long as the queue.
   void* scratch(std::size_t bytes) const;
 
   /// Until all that was queued is done.
@@ -100,6 +101,8 @@ class HostCudaQueue {
   mutable std::unique_ptr<std::vector<std::function<void()>>> capture_;
   mutable void* scratch_ = nullptr;
   mutable std::size_t scratch_bytes_ = 0;
+  mutable bool scratch_in_graph_ = false;
+  mutable std::vector<void*> scratch_of_graphs_;  // before it grew
 };
 
 /// A CUDA stream. The interface is HostCudaQueue's, which documents it.
@@ -156,6 +159,8 @@ class CudaQueue {
   void* stream_ = nullptr;
   mutable void* scratch_ = nullptr;
   mutable std::size_t scratch_bytes_ = 0;
+  mutable bool scratch_in_graph_ = false;
+  mutable std::vector<void*> scratch_of_graphs_;  // before it grew
   mutable bool capturing_ = false;
 };
 

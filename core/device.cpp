@@ -1,0 +1,130 @@
+#include "core/device.h"
+
+#include "core/allocator.h"
+
+namespace unfurl {
+namespace {
+
+#if defined(UNFURL_HOST_CUDA) || defined(UNFURL_CUDA)
+/// What is captured into a graph is queued for `work`; the memory it takes comes by `memory`.
+template <class Queue>
+struct Queues {
+  Queue work, memory;
+
+  /// Never destroyed: tensors in static variables may be freed later than any static queue.
+  static const Queues& get() {
+    static const auto* const queues = new Queues;
+    return *queues;
+  }
+};
+#endif
+
+template <class Body>
+void on_memory_queue(Device device, [[maybe_unused]] Body&& body) {
+#if defined(UNFURL_HOST_CUDA)
+  if (device == Device::host_cuda) return body(Queues<kernels::HostCudaQueue>::get().memory);
+#endif
+#if defined(UNFURL_CUDA)
+  if (device == Device::cuda) return body(Queues<kernels::CudaQueue>::get().memory);
+#endif
+  fail("{}", why_unusable(device));
+}
+
+}  // namespace
+
+#if defined(UNFURL_HOST_CUDA)
+template <>
+const kernels::HostCudaQueue& device_queue() {
+  return Queues<kernels::HostCudaQueue>::get().work;
+}
+#endif
+#if defined(UNFURL_CUDA)
+template <>
+const kernels::CudaQueue& device_queue() {
+  return Queues<kernels::CudaQueue>::get().work;
+}
+#endif
+
+std::string why_unusable(Device device) {
+  if (!runs_cuda(device)) return {};
+#if !defined(UNFURL_HOST_CUDA)
+  if (device == Device::host_cuda) {
+    return "this program was built without CUDA kernels for the CPU: build it with `cmake --preset host-cuda`";
+  }
+#endif
+#if !defined(UNFURL_CUDA)
+  if (device == Device::cuda) {
+    return "this program was built without CUDA: build it with `cmake --preset cuda`";
+  }
+#endif
+  try {
+    on_memory_queue(device, [](const auto&) {});
+    return {};
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
+Device best_device() { return why_unusable(Device::cuda).empty() ? Device::cuda : Device::cpu; }
+
+kernels::DeviceProperties properties_of(Device device) {
+  kernels::DeviceProperties out;
+  on_device(device, [&](const auto& queue) { out = queue.properties(); });
+  return out;
+}
+
+void synchronize(Device device) {
+  if (runs_cuda(device)) on_device(device, [](const auto& queue) { queue.synchronize(); });
+}
+
+void* device_allocate(Device device, std::size_t bytes) {
+  void* memory = nullptr;
+  on_memory_queue(device, [&](const auto& queue) {
+    memory = queue.allocate(bytes);
+    queue.synchronize();
+  });
+  return memory;
+}
+
+void device_free(Device device, void* memory) noexcept {
+  try {
+    synchronize(device);
+    on_memory_queue(device, [&](const auto& queue) { queue.free(memory); });
+  } catch (const std::exception&) {  // the device is lost, and its memory with it
+  }
+}
+
+PinnedMemory::PinnedMemory(Device device, std::size_t bytes) : device_(device) {
+  on_device(device, [&](const auto& queue) { memory_ = static_cast<std::byte*>(queue.allocate_host(bytes)); });
+}
+
+PinnedMemory::~PinnedMemory() {
+  try {
+    on_device(device_, [&](const auto& queue) { queue.free_host(memory_); });
+  } catch (const std::exception&) {  // the device is lost
+  }
+}
+
+Event::Event(Device device) {
+  on_device(device, [&](const auto& queue) { wait_ = [event = queue.record()] { event.wait(); }; });
+}
+
+Graph::Graph(Device device, const std::function<void()>& work) {
+  on_device(device, [&](const auto& queue) {
+    Allocator& allocator = Allocator::of(device);
+    const Allocator::GraphMemoryScope memory(allocator, true);
+    queue.begin_capture();
+    try {
+      work();
+    } catch (...) {
+      try {
+        queue.end_capture();
+      } catch (const std::exception&) {  // the first error says more
+      }
+      throw;
+    }
+    launch_ = [&queue, graph = queue.end_capture(), kept = allocator.keep_graph_memory()] { queue.launch(graph); };
+  });
+}
+
+}  // namespace unfurl
