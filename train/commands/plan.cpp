@@ -24,8 +24,11 @@ Json to_json(const Recipe& recipe, const RunPlan& plan) {
     out["allocator_peak_by_name"][name] = static_cast<std::int64_t>(bytes);
   }
   out["process_peak_bytes"] = static_cast<std::int64_t>(plan.process_peak);
-  out["measured_flops_per_second"] = plan.flops_per_second;
-  out["seconds"] = plan.seconds;
+  out["device"] = name_of(plan.placement.device);
+  out["precision"] = name_of(plan.placement.dtype);
+  out["flops_per_second"] = plan.flops_per_second;
+  out["assumed_share"] = plan.share;
+  out["seconds"] = plan.flops_per_second > 0 ? Json(plan.seconds) : Json();
   return out;
 }
 
@@ -35,15 +38,28 @@ void print(const Recipe& recipe, const RunPlan& plan) {
   fmt::print("  parameters      {}\n", grouped(plan.parameters));
   fmt::print("  tokens          {} = {} {} x {}\n", grouped(plan.tokens), grouped(recipe.train.steps),
              plural(recipe.train.steps, "step"), grouped(plan.tokens_per_step));
-  fmt::print("  memory          {:.0f} MiB in tensors, {:.0f} MiB in all\n", mib(plan.allocator_peak),
-             mib(plan.process_peak));
+  fmt::print("  device          {}\n", described(plan.placement));
+  if (plan.placement.device == Device::cuda) {
+    fmt::print("  memory          {:.0f} MiB in tensors on the GPU; CUDA takes some hundred more\n",
+               mib(plan.allocator_peak));
+  } else {
+    fmt::print("  memory          {:.0f} MiB in tensors, {:.0f} MiB in all\n", mib(plan.allocator_peak),
+               mib(plan.process_peak));
+  }
   for (const auto& [name, bytes] : plan.allocator_peak_by_name) {
     if (bytes >= (1 << 20)) fmt::print("    {:<24}{:>9.1f} MiB\n", name, mib(bytes));
   }
   fmt::print("  work            {:.3g} FLOPs a token (6 N + 6 L T d), {:.3g} in all\n", plan.flops_per_token,
              plan.flops_per_token * static_cast<double>(plan.tokens));
-  fmt::print("  time            about {} at three quarters of the {:.0f} GFLOP/s measured here\n",
-             duration(plan.seconds), plan.flops_per_second / 1e9);
+  if (plan.flops_per_second == 0) {
+    fmt::print("  time            n/a: how fast {} is, is not known here\n", described(plan.placement));
+  } else if (plan.placement.device == Device::cuda) {
+    fmt::print("  time            about {} at an assumed {:.0f} % of the GPU's dense {:.0f} TFLOP/s\n",
+               duration(plan.seconds), 100 * plan.share, plan.flops_per_second / 1e12);
+  } else {
+    fmt::print("  time            about {} at three quarters of the {:.0f} GFLOP/s measured here\n",
+               duration(plan.seconds), plan.flops_per_second / 1e9);
+  }
 }
 
 }  // namespace

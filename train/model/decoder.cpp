@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/autograd.h"
+#include "core/copy.h"
 #include "core/dispatch.h"
 #include "core/ops/add.h"
 #include "core/ops/dropout.h"
@@ -144,20 +145,26 @@ void Decoder::initialise(std::uint64_t seed) {
   const auto& all = parameters_.all();
   for (std::size_t i = 0; i < all.size(); ++i) {
     const Parameter& parameter = all[i];
-    if (parameter.value.device() == Device::meta) continue;
-    const bool is_double = parameter.value.dtype() == DType::f64;
+    const Device device = parameter.master.device();
+    if (device == Device::meta) continue;
+    const bool is_double = parameter.master.dtype() == DType::f64;
     const std::string& name = parameter.name;
+    // On the host for every device: a model starts from the same weights everywhere.
+    const Tensor weights =
+        device == Device::cpu ? parameter.master : Tensor::zeros(parameter.shape, parameter.master.dtype());
     if (parameter.shape.rank() == 1) {
-      if (!name.ends_with(".bias")) is_double ? fill_ones<double>(parameter.value) : fill_ones<float>(parameter.value);
-      continue;
+      if (!name.ends_with(".bias")) is_double ? fill_ones<double>(weights) : fill_ones<float>(weights);
+    } else {
+      const bool output = name.ends_with(".output.weight") || name.ends_with(".attention_output.weight") ||
+                          name.ends_with(".down.weight");
+      const double divisor = output && config_.init_scaled ? std::sqrt(2.0 * static_cast<double>(config_.layers)) : 1;
+      const PhiloxKey key = philox_key(seed, Purpose::initialise, static_cast<std::uint32_t>(i));
+      is_double ? fill_normal<double>(weights, key, config_.init_std / divisor)
+                : fill_normal<float>(weights, key, config_.init_std / divisor);
     }
-    const bool output = name.ends_with(".output.weight") || name.ends_with(".attention_output.weight") ||
-                        name.ends_with(".down.weight");
-    const double divisor = output && config_.init_scaled ? std::sqrt(2.0 * static_cast<double>(config_.layers)) : 1;
-    const PhiloxKey key = philox_key(seed, Purpose::initialise, static_cast<std::uint32_t>(i));
-    is_double ? fill_normal<double>(parameter.value, key, config_.init_std / divisor)
-              : fill_normal<float>(parameter.value, key, config_.init_std / divisor);
+    if (device != Device::cpu) copy_into(parameter.master, weights);
   }
+  parameters_.round_values();
 }
 
 double Decoder::attention_scale() const { return 1 / std::sqrt(static_cast<double>(config_.head_dim)); }
@@ -246,10 +253,12 @@ Tensor Decoder::hidden(const ModelInputs& inputs, const DropoutPlace& dropout, b
   return stream[1];
 }
 
-Tensor Decoder::loss(const ModelInputs& inputs, const DropoutPlace& dropout, bool recompute, Tensor* row_losses) const {
-  const Tensor rows = gather_rows(hidden(inputs, dropout, recompute), inputs.target_rows);
+Tensor Decoder::loss(const ModelInputs& inputs, const DropoutPlace& dropout, const LossOptions& options) const {
+  const Tensor rows = gather_rows(hidden(inputs, dropout, options.recompute), inputs.target_rows);
   const MemoryName memory("head");
-  return head_cross_entropy(rows, head_, inputs.targets, inputs.weights, 512, row_losses);
+  // A GPU needs more rows at a time to be busy.
+  const Index chunk_rows = runs_cuda(head_.device()) || head_.dtype() == DType::bf16 ? 4096 : 512;
+  return head_cross_entropy(rows, head_, inputs.targets, inputs.weights, chunk_rows, options.row_losses, options.root);
 }
 
 }  // namespace unfurl::train

@@ -32,6 +32,12 @@ struct DropoutPlace {
   double rate = 0;
 };
 
+struct LossOptions {
+  bool recompute = false;        // keep only what leads from block to block, and compute the rest again in backward
+  bool root = false;             // backward starts from the loss (core/ops/head_cross_entropy.h)
+  Tensor* row_losses = nullptr;  // becomes each target row's term
+};
+
 /// The weights of a block; which are defined depends on the block's kind, norm and activation.
 struct BlockWeights {
   Tensor norm_gain, norm_bias;
@@ -58,9 +64,8 @@ class Decoder {
   /// The final norm's output, [tokens, width].
   Tensor hidden(const ModelInputs& inputs, const DropoutPlace& dropout = {}, bool recompute = false) const;
 
-  /// The sum over target rows of weight x negative log-likelihood, a scalar. With `row_losses`, the rows' terms too.
-  Tensor loss(const ModelInputs& inputs, const DropoutPlace& dropout = {}, bool recompute = false,
-              Tensor* row_losses = nullptr) const;
+  /// The sum over target rows of weight x negative log-likelihood, a scalar.
+  Tensor loss(const ModelInputs& inputs, const DropoutPlace& dropout = {}, const LossOptions& options = {}) const;
 
   // What generation builds on.
   const BlockWeights& block(Index layer) const { return blocks_[static_cast<std::size_t>(layer)]; }

@@ -67,6 +67,8 @@ std::vector<std::string> names(RateShape) { return {"linear", "cosine", "quadrat
 std::vector<std::string> names(KeepMode) { return {"verbatim", "free"}; }
 std::vector<std::string> names(DecodePrecision) { return {"int8", "f32"}; }
 std::vector<std::string> names(SplitSide) { return {"train", "validation", "test"}; }
+std::vector<std::string> names(DeviceChoice) { return {"auto", "cpu", "cuda", "host_cuda"}; }
+std::vector<std::string> names(Precision) { return {"auto", "f32", "bf16"}; }
 
 void describe(Schema& schema, ModelConfig& config) {
   schema.field("preset", config.preset, "palm-tiny, palm-25m, palm-125m, palm-350m or palm-1b fill what is not given");
@@ -224,6 +226,8 @@ void describe(Schema& schema, Recipe& recipe) {
   schema.path("output", recipe.output, "the run's folder; by default runs/NAME");
   schema.field("seed", recipe.seed, "of all random numbers", at_least(0));
   schema.path("start", recipe.start, "run or checkpoint whose weights training starts from; empty: from scratch");
+  schema.field("device", recipe.device, "where it trains; auto: on a GPU if there is one. host_cuda is for tests");
+  schema.field("precision", recipe.precision, "of what is computed; auto: bf16 on a GPU, f32 on the CPU");
   schema.group("model", recipe.model, "the network");
   schema.group("tokenizer", recipe.tokenizer, "text to pieces");
   schema.group("data", recipe.data, "what is learned");

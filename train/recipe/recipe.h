@@ -23,6 +23,8 @@ enum class KeepMode { verbatim, free };
 /// Of the weights in a decoding step: int8 reads a quarter of the bytes, which is what a step on the CPU costs.
 enum class DecodePrecision { int8, f32 };
 enum class SplitSide { train, validation, test };
+enum class DeviceChoice { automatic, cpu, cuda, host_cuda };
+enum class Precision { automatic, f32, bf16 };
 
 struct ModelConfig {
   std::string preset;           // "" or one of preset_names(); fills what the recipe does not give
@@ -159,6 +161,8 @@ struct Recipe {
   std::string output;  // "": runs/NAME; resolved on loading
   std::int64_t seed = 1;
   std::string start;  // "": from scratch
+  DeviceChoice device = DeviceChoice::automatic;
+  Precision precision = Precision::automatic;
   ModelConfig model;
   TokenizerRecipe tokenizer;
   DataConfig data;
@@ -210,6 +214,8 @@ std::vector<std::string> names(RateShape);
 std::vector<std::string> names(KeepMode);
 std::vector<std::string> names(DecodePrecision);
 std::vector<std::string> names(SplitSide);
+std::vector<std::string> names(DeviceChoice);
+std::vector<std::string> names(Precision);
 
 void describe(Schema& schema, ModelConfig& config);
 void describe(Schema& schema, TokenizerRecipe& config);

@@ -38,7 +38,8 @@ std::vector<Index> shape_of(const Tensor& tensor) {
   return shape;
 }
 
-bool is_finite(const Tensor& tensor) {
+bool is_finite(const Tensor& anywhere) {
+  const Tensor tensor = anywhere.to(Device::cpu);
   const auto matrix = tensor.matrix<float>();
   for (Index r = 0; r < tensor.rows(); ++r) {
     const float* row = matrix.row(r);
@@ -66,12 +67,12 @@ void require_finite(const fs::path& run, const CheckpointContent& content) {
 std::vector<NamedTensor> named_tensors(const Parameters& parameters) {
   std::vector<NamedTensor> out;
   for (const Parameter& parameter : parameters.all()) {
-    if (parameter.parts.empty()) out.push_back({parameter.name, parameter.value});
+    const Tensor& value = parameter.master;
+    if (parameter.parts.empty()) out.push_back({parameter.name, value});
     for (const ParameterPart& part : parameter.parts) {
       const Index cols = parameter.shape[-1];
-      out.push_back({part.name, part.dimension == 0
-                                    ? parameter.value.span_of(part.begin * cols, {part.end - part.begin, cols})
-                                    : parameter.value.columns(part.begin, part.end)});
+      out.push_back({part.name, part.dimension == 0 ? value.span_of(part.begin * cols, {part.end - part.begin, cols})
+                                                    : value.columns(part.begin, part.end)});
     }
   }
   return out;
@@ -81,7 +82,8 @@ void write_tensors(const fs::path& path, const std::vector<NamedTensor>& tensors
   std::vector<SafetensorsWriter::Header> headers;
   for (const NamedTensor& named : tensors) headers.push_back({named.name, FileDType::F32, shape_of(named.tensor)});
   SafetensorsWriter writer(path, headers);
-  for (const auto& [name, tensor] : tensors) {
+  for (const NamedTensor& named : tensors) {
+    const Tensor tensor = named.tensor.to(Device::cpu);
     const auto matrix = tensor.matrix<float>();
     const auto row_bytes = static_cast<std::size_t>(tensor.cols()) * sizeof(float);
     if (tensor.contiguous()) {
@@ -110,15 +112,13 @@ void read_tensors(const fs::path& path, const std::vector<NamedTensor>& tensors)
       user_error("{}: \"{}\" is [{}], the model needs {}", path.string(), name, fmt::join(found.shape, ", "),
                  tensor.shape());
     }
-    if (tensor.contiguous()) {
+    if (tensor.contiguous() && tensor.device() == Device::cpu) {
       file.copy_to(found, tensor.data<float>(), tensor.numel());
       continue;
     }
     buffer.resize(static_cast<std::size_t>(tensor.numel()));
     file.copy_to(found, buffer.data(), tensor.numel());
-    for (Index r = 0; r < tensor.rows(); ++r) {
-      std::copy_n(buffer.data() + r * tensor.cols(), tensor.cols(), tensor.matrix<float>().row(r));
-    }
+    tensor.write(buffer.data());
   }
 }
 

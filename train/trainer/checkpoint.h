@@ -21,10 +21,10 @@ namespace unfurl::train {
 /// A tensor of a file that is written: `columns` of every row.
 struct NamedTensor {
   std::string name;
-  Tensor tensor;  // f32, or a column slice of one
+  Tensor tensor;  // f32, or a column slice of one, on any device
 };
 
-/// The parameters by name, joint ones as their parts.
+/// The parameters' masters by name, joint ones as their parts. Who writes to them calls Parameters::round_values().
 std::vector<NamedTensor> named_tensors(const Parameters& parameters);
 
 /// Writes tensors of f32 as they are named.

@@ -5,7 +5,7 @@
 #include <map>
 
 #include "train/corpus/ngrams.h"
-#include "train/trainer/step.h"
+#include "train/trainer/inputs.h"
 
 namespace unfurl::train {
 namespace {
@@ -58,7 +58,7 @@ void each_pair(const Decoder& decoder, const Tokenizer& tokenizer, const std::ve
     const Batch batch = batches.batch(b);
     if (batch.targets.empty()) continue;
     Tensor losses;
-    decoder.loss(model_inputs(batch, 1, DType::f32, Device::cpu), {}, false, &losses);
+    decoder.loss(model_inputs(batch, 1, DType::f32, Device::cpu), {}, {.row_losses = &losses});
     std::size_t target = 0;
     for (Index d = 0; d < batch.documents; ++d) {
       const std::size_t first = target;

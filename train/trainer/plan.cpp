@@ -15,6 +15,8 @@ namespace {
 
 /// Of the rate of a large matrix product, what a whole training step reaches; measured on palm-25m.
 constexpr double kShareOfPeak = 0.75;
+/// Of a GPU's dense peak, what a training step is taken to reach: an assumption.
+constexpr double kShareOfGpu = 0.4;
 /// What a process holds beside its tensors: code, libraries, the tokenizer, buffers of the matrix library.
 constexpr std::size_t kProcessBaseline = std::size_t{60} << 20;
 
@@ -34,6 +36,16 @@ double measure_matmul() {
   return 2.0 * n * n * n / best;
 }
 
+/// The dense peak of a GPU in bf16, FLOP/s, as its maker gives it; 0 where it is not known here.
+double peak_of(const std::string& gpu) {
+  const std::pair<const char*, double> known[] = {
+      {"H200", 989e12}, {"H100 PCIe", 756e12}, {"H100", 989e12}, {"A100", 312e12}};
+  for (const auto& [name, peak] : known) {
+    if (gpu.find(name) != std::string::npos) return peak;
+  }
+  return 0;
+}
+
 /// Pieces of the tokenizer that the run will use; where none has been made yet, as many as it is to get.
 Index vocabulary(const Recipe& recipe) {
   const std::filesystem::path path = recipe.tokenizer.path, start = recipe.start;
@@ -49,11 +61,12 @@ Index vocabulary(const Recipe& recipe) {
 RunPlan plan_run(Recipe recipe, bool measure) {
   if (recipe.model.vocab_size == 0) recipe.model.vocab_size = vocabulary(recipe);
   RunPlan plan;
+  plan.placement = placement_of(recipe, true);
   Allocator& allocator = Allocator::of(Device::meta);
   allocator.reset_peak();
   const std::size_t before = allocator.statistics().live;
   {
-    TrainStep step(recipe, Device::meta);
+    TrainStep step(recipe, Device::meta, plan.placement.dtype);
     plan.parameters = step.decoder().parameters().count();
     const std::vector<Batch> batches(static_cast<std::size_t>(recipe.batch.slots * recipe.batch.micro_batches),
                                      largest_batch(recipe));
@@ -62,15 +75,22 @@ RunPlan plan_run(Recipe recipe, bool measure) {
   const MemoryStatistics memory = allocator.statistics();
   plan.allocator_peak = memory.peak - before;
   plan.allocator_peak_by_name = memory.at_peak_by_name;
-  plan.process_peak = plan.allocator_peak + kProcessBaseline;
+  plan.process_peak = kProcessBaseline + (plan.placement.device == Device::cuda ? 0 : plan.allocator_peak);
   plan.tokens_per_step = recipe.batch.slots * recipe.batch.micro_batches * recipe.batch.tokens;
   plan.tokens = plan.tokens_per_step * recipe.train.steps;
   const ModelConfig& model = recipe.model;
   plan.flops_per_token = 6.0 * static_cast<double>(plan.parameters) +
                          6.0 * static_cast<double>(model.layers * recipe.data.context * model.heads * model.head_dim);
-  if (measure) {
+  if (plan.placement.device == Device::cpu && measure) {
     plan.flops_per_second = measure_matmul();
-    plan.seconds = plan.flops_per_token * static_cast<double>(plan.tokens) / (plan.flops_per_second * kShareOfPeak);
+    plan.share = kShareOfPeak;
+  } else if (plan.placement.device == Device::cuda && plan.placement.dtype == DType::bf16 &&
+             why_unusable(Device::cuda).empty()) {
+    plan.flops_per_second = peak_of(properties_of(Device::cuda).name);
+    plan.share = kShareOfGpu;
+  }
+  if (plan.flops_per_second > 0) {
+    plan.seconds = plan.flops_per_token * static_cast<double>(plan.tokens) / (plan.flops_per_second * plan.share);
   }
   return plan;
 }

@@ -5,6 +5,7 @@
 
 #include "kernels/types.h"
 #include "train/recipe/recipe.h"
+#include "train/trainer/placement.h"
 
 namespace unfurl::train {
 
@@ -12,15 +13,18 @@ struct RunPlan {
   Index parameters = 0;
   Index tokens_per_step = 0, tokens = 0;  // rows of micro-batches, padding included
   double flops_per_token = 0;             // 6 N + 6 L T d, training
-  std::size_t allocator_peak = 0;         // bytes; from a step on a device that only keeps the books
+  std::size_t allocator_peak = 0;         // bytes of the device; from a step on a device that only keeps the books
   std::map<std::string, std::size_t> allocator_peak_by_name;
-  std::size_t process_peak = 0;  // bytes: the allocator's and what a process needs beside it
-  double flops_per_second = 0;   // measured here on a matrix product; 0 where not measured
-  double seconds = 0;            // of training, at an assumed share of that rate
+  std::size_t process_peak = 0;  // bytes of the CPU: the allocator's there and what a process needs beside it
+  Placement placement;
+  double flops_per_second = 0;  // 0 where it is not known: measured here on a matrix product, or what the GPU can do
+  double share = 0;             // of that rate that training is assumed to reach
+  double seconds = 0;           // of training, at that share
 };
 
 /// `recipe.model.vocab_size` 0 stands for the tokenizer's: of the file where it is there, else as the recipe wants it.
-/// With `measure`, the machine's speed is measured for a moment.
+/// With `measure`, the CPU's speed is measured for a moment, where the recipe trains there. The device need not be
+/// here.
 RunPlan plan_run(Recipe recipe, bool measure);
 
 }  // namespace unfurl::train

@@ -17,6 +17,9 @@ std::string identity(Recipe recipe) {
   recipe.data.sources.clear();
   recipe.samples = {};
   recipe.eval = {};
+  // A run may go on elsewhere; the trainer says so, as its numbers then are not those it would have had.
+  recipe.device = {};
+  recipe.precision = {};
   const TrainConfig standard;
   recipe.train.log_every = standard.log_every;
   recipe.train.validate_every = standard.validate_every;
@@ -76,6 +79,12 @@ Json to_json(const RunState& state, const Recipe& recipe, std::uint64_t data) {
   json["validations_without_gain"] = state.without_gain;
   json["non_finite_steps"] = state.bad_steps;
   json["updates"] = state.updates;
+  json["placement"] = state.placement;
+  if (!state.products.library.empty()) {
+    json["products"]["library"] = state.products.library;
+    json["products"]["choices"] = Json::object();
+    for (const auto& [shape, algorithm] : state.products.choices) json["products"]["choices"][shape] = algorithm;
+  }
   return json;
 }
 
@@ -98,6 +107,13 @@ RunState read_run_state(const Json& json, const std::filesystem::path& checkpoin
     if (state.best_step > 0) state.best_loss = json.at("best_loss").as_number();
     state.without_gain = json.at("validations_without_gain").as_integer();
     state.bad_steps = json.at("non_finite_steps").as_integer();
+    if (const Json* placement = json.find("placement")) state.placement = placement->as_string();
+    if (const Json* products = json.find("products")) {
+      state.products.library = products->at("library").as_string();
+      for (const auto& [shape, algorithm] : products->at("choices").as_object()) {
+        state.products.choices.emplace_back(shape, algorithm.as_string());
+      }
+    }
     return state;
   } catch (const UserError&) {
     throw;

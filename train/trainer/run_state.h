@@ -2,8 +2,10 @@
 #pragma once
 #include <filesystem>
 #include <limits>
+#include <string>
 
 #include "core/json.h"
+#include "core/product.h"
 #include "train/data/loader.h"
 #include "train/recipe/recipe.h"
 
@@ -19,6 +21,9 @@ struct RunState {
   double best_loss = std::numeric_limits<double>::infinity();  // its loss, nats a target
   Index without_gain = 0;                                      // validations since then
   Index bad_steps = 0;  // the last steps in a row whose loss or gradient was not finite
+
+  ProductChoices products;  // on a GPU: the algorithms that the bits depend on
+  std::string placement;    // what it was computed on, and in which precision
 
   /// Notes a validation after the last step; true where it is the best so far.
   bool note_validation(double loss);

@@ -15,7 +15,7 @@ bool defined(const std::array<Tensor, 2>& buffers) { return buffers[0].defined()
 void merge(const std::array<Tensor, 2>& left, const std::array<Tensor, 2>& right) {
   for (std::size_t i = 0; i < 2; ++i) {
     if (!left[i].defined()) continue;
-    dispatch("add", left[i], [&]<class T>(const auto& queue) {
+    dispatch_sums("add", left[i], [&]<class T>(const auto& queue) {
       const Index count = left[i].numel();
       kernels::add_scaled(queue, left[i].data<T>(), static_cast<const T*>(right[i].data<T>()), T{1}, count);
       kernels::fill(queue, kernels::Matrix<T>{right[i].data<T>(), count}, T{0}, 1, count);

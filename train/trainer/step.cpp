@@ -32,37 +32,28 @@ std::unique_ptr<Optimizer> make_optimizer(Parameters& parameters, const Optimize
                                                                   .clip_norm = config.clip_norm});
 }
 
-/// Sums of the slots' losses along the tree by which their gradients are summed.
+/// The sum of values [begin, end) along the tree by which the slots' gradients are summed.
 double tree_sum(const std::vector<double>& values, std::size_t begin, std::size_t end) {
   if (end - begin == 1) return values[begin];
   const std::size_t middle = begin + (end - begin) / 2;
   return tree_sum(values, begin, middle) + tree_sum(values, middle, end);
 }
 
-}  // namespace
-
-ModelInputs model_inputs(const Batch& batch, double weight, DType dtype, Device device) {
-  const MemoryName memory("batch");
-  const auto tensor = [device](const std::vector<std::int32_t>& values) {
-    return Tensor::from(values, {static_cast<Index>(values.size())}, device);
-  };
-  const auto targets = static_cast<Index>(batch.targets.size());
-  ModelInputs inputs{tensor(batch.ids),
-                     tensor(batch.positions),
-                     tensor(batch.order),
-                     tensor(batch.cu_seqlens),
-                     tensor(batch.prefix_lengths),
-                     tensor(batch.target_rows),
-                     tensor(batch.targets),
-                     Tensor::empty({targets}, accumulator(dtype), device)};
-  if (device == Device::meta) return inputs;
-  if (inputs.weights.dtype() == DType::f64) {
-    std::fill_n(inputs.weights.data<double>(), targets, weight);
-  } else {
-    std::fill_n(inputs.weights.data<float>(), targets, static_cast<float>(weight));
-  }
-  return inputs;
+/// The loss of a step from those of its micro-batches, `micro_batches` a slot.
+double tree_sum(const std::vector<double>& losses, Index micro_batches) {
+  std::vector<double> slots(losses.size() / static_cast<std::size_t>(micro_batches), 0);
+  for (std::size_t i = 0; i < losses.size(); ++i) slots[i / static_cast<std::size_t>(micro_batches)] += losses[i];
+  return tree_sum(slots, 0, slots.size());
 }
+
+/// Says what was not finite, if anything; `parameter` is the first whose gradient was not, or "".
+void describe(StepResult& result, const std::string& parameter) {
+  if (!std::isfinite(result.loss)) result.bad = "the loss";
+  if (!parameter.empty()) result.bad += (result.bad.empty() ? "the gradient of " : " and the gradient of ") + parameter;
+  result.updated = result.bad.empty();
+}
+
+}  // namespace
 
 Batch largest_batch(const Recipe& recipe) {
   Batch batch;
@@ -83,12 +74,14 @@ Batch largest_batch(const Recipe& recipe) {
   return batch;
 }
 
-TrainStep::TrainStep(const Recipe& recipe, Device device)
+TrainStep::TrainStep(const Recipe& recipe, Device device, DType dtype)
     : recipe_(recipe),
       device_(device),
-      decoder_(recipe.model, DType::f32, device, true),
+      decoder_(recipe.model, dtype, device, true),
       optimizer_(make_optimizer(decoder_.parameters(), recipe.optimizer)),
-      slots_(decoder_.parameters(), recipe.batch.slots) {}
+      slots_(decoder_.parameters(), recipe.batch.slots) {
+  if (runs_cuda(device)) device_steps_ = std::make_unique<DeviceSteps>(recipe, decoder_, *optimizer_);
+}
 
 double TrainStep::learning_rate(Index step) const {
   const ScheduleConfig& config = recipe_.schedule;
@@ -101,53 +94,75 @@ double TrainStep::learning_rate(Index step) const {
   return recipe_.optimizer.learning_rate * schedule.factor(step);
 }
 
-double TrainStep::micro_batch(const Batch& batch, Index number, Index step, double weight) {
-  const ModelInputs inputs = model_inputs(batch, weight, DType::f32, device_);
-  const DropoutPlace dropout{static_cast<std::uint64_t>(recipe_.seed), static_cast<std::uint32_t>(step),
-                             static_cast<std::uint64_t>(number * recipe_.batch.tokens), recipe_.model.dropout};
+double TrainStep::micro_batch(const Batch& batch, const DropoutPlace& dropout, double weight) {
+  const ModelInputs inputs = model_inputs(batch, weight, decoder_.embedding().dtype(), device_);
   Tape tape;
   Tensor loss;
   {
     const TapeScope scope(tape);
     const TraceScope trace("forward");
-    loss = decoder_.loss(inputs, dropout, recipe_.train.recompute);
+    loss = decoder_.loss(inputs, dropout, {.recompute = recipe_.train.recompute, .root = true});
   }
   const TraceScope trace("backward");
   tape.backward(loss);
   return loss.item();
 }
 
-StepResult TrainStep::run(const std::vector<Batch>& batches, Index step) {
+void TrainStep::start(const std::vector<Batch>& batches, Index step) {
   const TraceScope trace("step");
   const Index slots = recipe_.batch.slots, micro_batches = recipe_.batch.micro_batches;
   require(static_cast<Index>(batches.size()) == slots * micro_batches, "TrainStep: {} micro-batches for {} slots of {}",
           batches.size(), slots, micro_batches);
   const double weight = 1.0 / static_cast<double>(std::max<Index>(count_targets(batches), 1));
-  std::vector<double> losses(static_cast<std::size_t>(slots), 0);
-  for (Index slot = 0; slot < slots; ++slot) {
-    for (Index i = 0; i < micro_batches; ++i) {
-      const Index number = slot * micro_batches + i;
-      losses[static_cast<std::size_t>(slot)] +=
-          micro_batch(batches[static_cast<std::size_t>(number)], number, step, weight);
-    }
-    const TraceScope tree("slot tree");
-    slots_.finish_slot();
-  }
   StepResult result;
-  result.loss = tree_sum(losses, 0, losses.size());
-  const TraceScope update("optimiser");
+  result.step = step;
+  for (const Batch& batch : batches) result.tokens += batch.tokens;
+  std::vector<double> losses;
+  for (Index number = 0; number < slots * micro_batches; ++number) {
+    const Batch& batch = batches[static_cast<std::size_t>(number)];
+    const DropoutPlace dropout{static_cast<std::uint64_t>(recipe_.seed), static_cast<std::uint32_t>(step),
+                               static_cast<std::uint64_t>(number * recipe_.batch.tokens), recipe_.model.dropout};
+    if (device_steps_) {
+      device_steps_->micro_batch(batch, number, dropout, weight);
+    } else {
+      losses.push_back(micro_batch(batch, dropout, weight));
+    }
+    if ((number + 1) % micro_batches == 0) {
+      const TraceScope tree("slot tree");
+      slots_.finish_slot();
+    }
+  }
+  const TraceScope update_trace("optimiser");
+  if (device_steps_) {
+    device_steps_->update(learning_rate(step));
+  } else {
+    result.loss = tree_sum(losses, micro_batches);
+    update(result);
+  }
+  under_way_.push_back(std::move(result));
+}
+
+/// On the CPU, with the loss at hand.
+void TrainStep::update(StepResult& result) {
   if (std::isfinite(result.loss)) {
-    result.gradient_norm = optimizer_->step(learning_rate(step));
+    result.gradient_norm = optimizer_->step(learning_rate(result.step));
   } else {
     result.gradient_norm = gradient_norm(decoder_.parameters());
-    result.bad = "the loss";
   }
-  if (!std::isfinite(result.gradient_norm)) {
-    result.bad +=
-        (result.bad.empty() ? "the gradient of " : " and the gradient of ") + first_non_finite(decoder_.parameters());
-  }
-  result.updated = result.bad.empty();
+  describe(result, std::isfinite(result.gradient_norm) ? "" : first_non_finite(decoder_.parameters()));
   if (!result.updated) clear_gradients(decoder_.parameters());
+}
+
+StepResult TrainStep::finish() {
+  require(!under_way_.empty(), "TrainStep: no step is under way");
+  StepResult result = std::move(under_way_.front());
+  under_way_.pop_front();
+  if (device_steps_) {
+    const DeviceSteps::Outcome outcome = device_steps_->wait();
+    result.loss = tree_sum(outcome.losses, recipe_.batch.micro_batches);
+    result.gradient_norm = outcome.update.norm;
+    describe(result, outcome.update.bad);
+  }
   return result;
 }
 

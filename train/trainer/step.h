@@ -1,5 +1,6 @@
 // One training step: a global batch in, one update of the weights out.
 #pragma once
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -7,46 +8,66 @@
 #include "core/optim/optimizer.h"
 #include "train/data/batch.h"
 #include "train/model/decoder.h"
+#include "train/trainer/device_steps.h"
 #include "train/trainer/slots.h"
 
 namespace unfurl::train {
 
 struct StepResult {
-  double loss = 0;  // nats a target, mean over the global batch
-  double gradient_norm = 0;
-  bool updated = false;  // false where the loss or a gradient was not finite: nothing has changed then
-  std::string bad;       // what was not finite: "the loss", "the gradient of NAME", or both; NAME is the first such
+  Index step = 0;
+  Index tokens = 0;          // rows in use of its micro-batches
+  double loss = 0;           // nats a target, mean over the global batch
+  double gradient_norm = 0;  // before clipping
+  bool updated = false;      // false where the loss or a gradient was not finite: nothing has changed then
+  std::string bad;           // what was not finite: "the loss", "the gradient of NAME", or both; NAME is the first such
 };
 
 /// The model, its optimiser and the way through them. On Device::meta nothing is computed, but memory is booked as a
 /// real step does.
 class TrainStep {
  public:
-  /// `recipe.model.vocab_size` must be set.
-  TrainStep(const Recipe& recipe, Device device);
+  /// `recipe.model.vocab_size` must be set. bf16 only on a device that runs CUDA kernels, or on meta.
+  TrainStep(const Recipe& recipe, Device device, DType dtype = DType::f32);
 
   /// Updates the weights from `batches`: the slots one after the other, each of recipe.batch.micro_batches. `step`
   /// counts from 1.
-  StepResult run(const std::vector<Batch>& batches, Index step);
+  StepResult run(const std::vector<Batch>& batches, Index step) {
+    start(batches, step);
+    return finish();
+  }
+
+  /// The same in two parts: a device that runs CUDA kernels is not waited for in start(), so that it always has work
+  /// where the next step is started before this one is finished.
+  void start(const std::vector<Batch>& batches, Index step);
+  /// The result of the earliest step that was started and not finished.
+  StepResult finish();
+  /// Steps started and not finished.
+  Index under_way() const { return static_cast<Index>(under_way_.size()); }
+
+  /// Before the first step: lets a GPU's matrix library choose its algorithms on a micro-batch.
+  void tune(const Batch& batch) {
+    if (device_steps_) device_steps_->tune(batch);
+  }
 
   /// The learning rate of a step.
   double learning_rate(Index step) const;
 
+  Device device() const { return device_; }
   Decoder& decoder() { return decoder_; }
   Optimizer& optimizer() { return *optimizer_; }
 
  private:
-  double micro_batch(const Batch& batch, Index number, Index step, double weight);
+  double micro_batch(const Batch& batch, const DropoutPlace& dropout, double weight);
+  void update(StepResult& result);
 
   const Recipe& recipe_;
   const Device device_;
   Decoder decoder_;
   std::unique_ptr<Optimizer> optimizer_;
   SlotTree slots_;
+  std::unique_ptr<DeviceSteps> device_steps_;  // where the device runs CUDA kernels
+  std::deque<StepResult> under_way_;           // whole where there are no device_steps_
 };
-
-/// A micro-batch as the model takes it; each target's loss counts `weight`.
-ModelInputs model_inputs(const Batch& batch, double weight, DType dtype, Device device);
 
 /// A batch of the greatest size that the recipe allows, full of targets: for planning.
 Batch largest_batch(const Recipe& recipe);

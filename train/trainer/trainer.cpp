@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "core/copy.h"
+#include "core/device.h"
 #include "core/files.h"
 #include "core/names.h"
 #include "core/trace.h"
@@ -17,6 +19,7 @@
 #include "train/report/metrics.h"
 #include "train/report/progress.h"
 #include "train/trainer/checkpoint.h"
+#include "train/trainer/placement.h"
 #include "train/trainer/run_state.h"
 #include "train/trainer/signals.h"
 #include "train/trainer/step.h"
@@ -66,7 +69,9 @@ class Run {
   void open_data();
   void start_from(const fs::path& checkpoint);
   bool resume();
-  void do_step();
+  void start_step();
+  void finish_step();
+  void finish_steps();
   void do_validation();
   void write_samples();
   void write_checkpoint_now();
@@ -74,9 +79,12 @@ class Run {
   void write_run_file(bool finished);
   void write_report();
   double seconds() const { return seconds_before_ + progress_->seconds(); }
+  /// Of the last step that was started.
+  Index started() const { return state_.step + step_->under_way(); }
 
   Recipe recipe_;
   TrainSettings settings_;
+  Placement placement_;
   fs::path folder_;
   FolderLock lock_;
   fs::path tokenizer_path_;
@@ -86,6 +94,7 @@ class Run {
   std::unique_ptr<BatchLoader> loader_;
   std::unique_ptr<FixedBatches> validation_;
   std::unique_ptr<TrainStep> step_;
+  std::unique_ptr<Decoder> on_cpu_;  // a copy of the model to draw samples from, where it trains elsewhere
   std::unique_ptr<MetricsWriter> metrics_;
   std::unique_ptr<Progress> progress_;
 
@@ -95,7 +104,11 @@ class Run {
 };
 
 Run::Run(Recipe recipe, const TrainSettings& settings)
-    : recipe_(std::move(recipe)), settings_(settings), folder_(recipe_.output), lock_(folder_) {
+    : recipe_(std::move(recipe)),
+      settings_(settings),
+      placement_(placement_of(recipe_)),
+      folder_(recipe_.output),
+      lock_(folder_) {
   const bool new_folder = entries_of(folder_).empty();
   try {
     begin();
@@ -109,13 +122,23 @@ Run::Run(Recipe recipe, const TrainSettings& settings)
 }
 
 void Run::begin() {
-  Allocator::of(Device::cpu).reset_peak();  // what run.json tells is this run's, not that of a stage before
+  Allocator::of(placement_.device).reset_peak();  // what run.json tells is this run's, not that of a stage before
   open_data();
-  step_ = std::make_unique<TrainStep>(recipe_, Device::cpu);
+  step_ = std::make_unique<TrainStep>(recipe_, placement_.device, placement_.dtype);
   const bool resumed = !settings_.fresh && resume();
   if (!resumed) {
     step_->decoder().initialise(static_cast<std::uint64_t>(recipe_.seed));
     if (!recipe_.start.empty()) start_from(resolve_checkpoint(recipe_.start));
+  }
+  if (placement_.device == Device::cuda && !(resumed && set_product_choices(state_.products))) {
+    if (resumed && !state_.products.library.empty()) {
+      warn("{} is another matrix library than the run had ({}): its numbers are not those it would have had",
+           product_choices().library, state_.products.library);
+    }
+    set_product_choices({product_choices().library, {}});
+    const LoaderState before = loader_->state();
+    step_->tune(loader_->next(1)[0]);
+    loader_->seek(before);
   }
   if (settings_.fresh) {  // only now: a mistake in the recipe must not cost the old run
     for (const Index step : checkpoint_steps(folder_)) fs::remove_all(checkpoint_path(folder_, step));
@@ -163,6 +186,7 @@ void Run::start_from(const fs::path& checkpoint) {
                checkpoint.string(), tokenizer_path_.string());
   }
   read_tensors(checkpoint / "model.safetensors", named_tensors(step_->decoder().parameters()));
+  step_->decoder().parameters().round_values();
   info("starts from {}", checkpoint.string());
 }
 
@@ -185,24 +209,36 @@ bool Run::resume() {
   step_->optimizer().set_steps(state_.updates);
   read_tensors(*checkpoint / "model.safetensors", named_tensors(step_->decoder().parameters()));
   read_tensors(*checkpoint / "optimizer-0-of-1.safetensors", optimizer_tensors(step_->optimizer()));
+  step_->decoder().parameters().round_values();
   info("goes on from {}", checkpoint->string());
+  if (const std::string now = described(placement_); !state_.placement.empty() && state_.placement != now) {
+    warn("this run was on {} and goes on on {}: its numbers are not those it would have had there", state_.placement,
+         now);
+  }
   return true;
 }
 
-void Run::do_step() {
-  const Index step = state_.step + 1;
+/// Starts the next step and finishes the one before. A device that is not waited for has the next step's work when it
+/// is done with this one's.
+void Run::start_step() {
+  const Index step = started() + 1;
   const double progress =
       recipe_.train.steps > 1 ? static_cast<double>(step - 1) / static_cast<double>(recipe_.train.steps - 1) : 1;
   const double rate = prefix_dropout_rate(recipe_.prefix, progress);
   const std::vector<Batch> batches =
       loader_->next(recipe_.batch.slots * recipe_.batch.micro_batches,
                     {static_cast<std::uint32_t>(step), rate, recipe_.data.unconditional_share});
-  const StepResult result = step_->run(batches, step);
+  step_->start(batches, step);
+  if (!runs_cuda(step_->device()) || step_->under_way() > 1) finish_step();
+}
+
+/// Takes note of the earliest step under way.
+void Run::finish_step() {
+  const StepResult result = step_->finish();
+  const Index step = result.step;
   state_.step = step;
-  Index tokens = 0;
-  for (const Batch& batch : batches) tokens += batch.tokens;
-  state_.tokens += tokens;
-  progress_->update(step, tokens, result.loss);
+  state_.tokens += result.tokens;
+  progress_->update(step, result.tokens, result.loss);
   if (!result.updated) {
     progress_->clear();
     warn("step {}: not finite: {}; the update is skipped", step, result.bad);
@@ -217,6 +253,10 @@ void Run::do_step() {
     metrics_->write(StepMetrics{step, result.loss, step_->learning_rate(step), result.gradient_norm, state_.tokens,
                                 progress_->tokens_per_second(), seconds()});
   }
+}
+
+void Run::finish_steps() {
+  while (step_->under_way() > 0) finish_step();
 }
 
 void Run::do_validation() {
@@ -235,7 +275,14 @@ void Run::do_validation() {
 
 void Run::write_samples() {
   if (recipe_.samples.queries.empty()) return;
-  DecoderSession session(step_->decoder());
+  if (step_->device() != Device::cpu) {
+    if (!on_cpu_) on_cpu_ = std::make_unique<Decoder>(recipe_.model, DType::f32, Device::cpu, false);
+    for (const ParameterGroup group : kParameterGroups) {
+      const Tensor& to = on_cpu_->parameters().values(group);
+      if (to.defined()) copy_into(to, step_->decoder().parameters().masters(group));
+    }
+  }
+  DecoderSession session(on_cpu_ ? *on_cpu_ : step_->decoder());
   const TokenizerCodec codec(tokenizer_);
   Expander expander(session, codec);
   const ExpandSettings settings = expand_settings(recipe_.samples, recipe_.seed);
@@ -252,6 +299,8 @@ void Run::write_checkpoint_now() {
   state_.updates = step_->optimizer().steps();
   state_.seconds = seconds();
   state_.loader = loader_->state();
+  state_.placement = described(placement_);
+  state_.products = placement_.device == Device::cuda ? product_choices() : ProductChoices();
   CheckpointContent content;
   content.step = state_.step;
   content.model = named_tensors(step_->decoder().parameters());
@@ -279,7 +328,7 @@ void Run::try_checkpoint() {
 }
 
 void Run::write_run_file(bool finished) {
-  const MemoryStatistics memory = Allocator::of(Device::cpu).statistics();
+  const MemoryStatistics memory = Allocator::of(placement_.device).statistics();
   Json run = Json::object();
   run["name"] = recipe_.name;
   run["step"] = state_.step;
@@ -290,6 +339,7 @@ void Run::write_run_file(bool finished) {
   run["tokens"] = state_.tokens;
   run["seconds"] = seconds();
   run["parameters"] = step_->decoder().parameters().count();
+  run["placement"] = described(placement_);
   run["peak_allocated_bytes"] = static_cast<std::int64_t>(memory.peak);
   run["peak_process_bytes"] = static_cast<std::int64_t>(peak_process_memory());
   write_file(folder_ / "run.json", run.dump(2) + "\n");
@@ -319,19 +369,22 @@ TrainOutcome Run::train() {
        grouped(step_->decoder().parameters().count()), grouped(loader_->examples()),
        plural(loader_->examples(), "pair"),
        grouped(recipe_.batch.slots * recipe_.batch.micro_batches * recipe_.batch.tokens));
+  info("{}: on {}", recipe_.name, described(placement_));
   if (settings_.profile) Trace::start();
   const auto write_trace = [&] {
     if (Trace::active()) Trace::write(folder_ / "trace.json");
   };
-  while (state_.step < config.steps && !stopped_early() && StopSignals::received() == 0) {
-    do_step();
-    if (state_.step == first + kProfiledSteps) write_trace();
-    const bool last = state_.step == config.steps;
-    const bool validated = last || (config.validate_every > 0 && state_.step % config.validate_every == 0);
+  while (started() < config.steps && !stopped_early() && StopSignals::received() == 0) {
+    start_step();
+    if (started() == first + kProfiledSteps) write_trace();
+    const bool last = started() == config.steps;
+    const bool validated = last || (config.validate_every > 0 && started() % config.validate_every == 0);
+    const bool due = config.checkpoint_every > 0 && started() % config.checkpoint_every == 0;
+    if (validated || due) finish_steps();
     if (validated) do_validation();
-    const bool due = config.checkpoint_every > 0 && state_.step % config.checkpoint_every == 0;
     if (!last && (due || (validated && state_.best_step == state_.step))) try_checkpoint();
   }
+  finish_steps();
   write_trace();
   TrainOutcome outcome;
   const int signal = StopSignals::received();

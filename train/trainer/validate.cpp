@@ -1,6 +1,6 @@
 #include "train/trainer/validate.h"
 
-#include "train/trainer/step.h"
+#include "train/trainer/inputs.h"
 
 namespace unfurl::train {
 namespace {
@@ -19,12 +19,15 @@ std::size_t prompt_bytes(const std::vector<Source>& sources, std::int64_t exampl
 Validation validate(const Decoder& decoder, const FixedBatches& batches, const std::vector<Source>& sources,
                     Index max_tokens) {
   Validation out;
+  const Allocator::GraphMemoryScope memory(Allocator::of(decoder.embedding().device()));
   double loss = 0;
   std::size_t bytes = 0;
   Index tokens = 0;
   for (Index i = 0; i < batches.size() && (max_tokens == 0 || tokens < max_tokens); ++i) {
     const Batch batch = batches.batch(i);
-    if (!batch.targets.empty()) loss += decoder.loss(model_inputs(batch, 1, DType::f32, Device::cpu)).item();
+    check_batch(batch, decoder.config());
+    const Tensor& like = decoder.embedding();
+    if (!batch.targets.empty()) loss += decoder.loss(model_inputs(batch, 1, like.dtype(), like.device())).item();
     out.targets += static_cast<Index>(batch.targets.size());
     tokens += batch.tokens;
     for (const std::int64_t example : batch.examples) bytes += prompt_bytes(sources, example);

@@ -132,7 +132,7 @@ std::vector<std::vector<T>> differentiate(const Decoder& decoder, const ModelInp
   Tensor loss, row_losses;
   {
     const TapeScope scope(tape);
-    loss = decoder.loss(inputs, dropout, recompute, &row_losses);
+    loss = decoder.loss(inputs, dropout, {.recompute = recompute, .row_losses = &row_losses});
   }
   tape.backward(loss);
   auto out = gradients_of<T>(decoder);

@@ -38,6 +38,7 @@ std::string tiny_recipe_text(const fs::path& output) {
   return fmt::format(R"(name: tiny
 output: {}
 seed: 3
+device: cpu
 model: {{width: 32, layers: 2, heads: 2, head_dim: 16, ff_width: 48, context: 96, dropout: 0.1}}
 tokenizer: {{path: {}}}
 data:

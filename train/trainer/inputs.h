@@ -1,0 +1,48 @@
+// Micro-batches on their way from the loader to the model.
+#pragma once
+#include <array>
+
+#include "core/device.h"
+#include "train/data/batch.h"
+#include "train/model/decoder.h"
+
+namespace unfurl::train {
+
+/// A micro-batch as the model takes it; each target's loss counts `weight`.
+ModelInputs model_inputs(const Batch& batch, double weight, DType dtype, Device device);
+
+/// Throws Error where kernels that follow the batch's numbers would leave their memory. Operations check that
+/// themselves, but not on a device that runs CUDA kernels: there the numbers are checked before they go there.
+void check_batch(const Batch& batch, const ModelConfig& model);
+
+/// The same batch with `rows` >= the targets it has: the new ones, between the others, are rows that nothing predicts
+/// from, of weight 0. `weights` gets the weight of each row, `weight` or 0.
+Batch with_target_rows(Batch batch, Index rows, float weight, std::vector<float>& weights);
+
+/// Brings micro-batches of one capacity to a device without waiting for it, by way of two pinned buffers of the host,
+/// always to the same memory there.
+class BatchUploader {
+ public:
+  BatchUploader(Device device, Index tokens, Index documents);
+
+  /// Queues the copy. The inputs are of use to what is queued until the next upload. Their target rows are as many as
+  /// target_rows() says.
+  ModelInputs upload(const Batch& batch, double weight, const ModelConfig& model);
+
+  /// The number of target rows, a multiple of a sixteenth of the capacity: so many that a graph for each is not too
+  /// much.
+  Index target_rows(const Batch& batch) const;
+
+ private:
+  struct Buffer {
+    PinnedMemory memory;
+    Event copied;
+  };
+  Device device_;
+  Index tokens_, documents_;
+  Tensor numbers_, weights_;
+  std::array<Buffer, 2> buffers_;
+  std::size_t next_ = 0;
+};
+
+}  // namespace unfurl::train

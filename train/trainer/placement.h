@@ -1,0 +1,23 @@
+// Where a run computes, and in which precision.
+#pragma once
+#include <string>
+
+#include "core/shape.h"
+#include "train/recipe/recipe.h"
+
+namespace unfurl::train {
+
+struct Placement {
+  Device device = Device::cpu;
+  DType dtype = DType::f32;  // of what operations compute; weights are f32 beside it
+};
+
+/// What a recipe's `device` and `precision` come to: a GPU where there is one, else the CPU; bf16 on a GPU, f32 on the
+/// CPU. Throws UserError for a device that is not to be had, or bf16 on the CPU. With `planning`, the device named need
+/// not be here.
+Placement placement_of(const Recipe& recipe, bool planning = false);
+
+/// "the CPU in f32", "NVIDIA H200 in bf16", "CUDA executed on the CPU in bf16".
+std::string described(const Placement& placement);
+
+}  // namespace unfurl::train
