@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 
 #include "core/device.h"
@@ -111,6 +113,30 @@ TEST_F(DeviceTest, FiftyStepsFollowTheCpu) {
         RecordProperty(device + "_" + precision + "_" + kind, fmt::format("{:.2g}", difference));
         EXPECT_LE(difference, tolerance) << device << " " << precision << " " << kind;
       }
+    }
+  }
+}
+
+/// palm-tiny as it is, 256 tokens a step: half a minute on CUDA executed on the CPU.
+TEST_F(DeviceTest, FiftyStepsOfPalmTinyFollowTheCpu) {
+  if (std::getenv("UNFURL_LONG_TESTS") == nullptr) GTEST_SKIP() << "a long test: scripts/test_long.sh";
+  const std::vector<std::string> sets = {"model.width=128",           "model.layers=4",
+                                         "model.ff_width=512",        "model.context=128",
+                                         "data.context=128",          "tokenizer.path=\"\"",
+                                         "tokenizer.vocab_size=4096", "batch.slots=1",
+                                         "batch.micro_batches=1",     "batch.tokens=256",
+                                         "batch.documents=16",        "train.steps=50",
+                                         "train.validate_every=50",   "optimizer.learning_rate=1.0e-3"};
+  train(narrow(folder / "cpu", "cpu", sets));
+  for (const std::string& device : devices()) {
+    for (const auto& [precision, tolerance] : {std::pair{"f32", 1e-3}, {"bf16", 1e-2}}) {
+      const fs::path run = folder / (device + precision);
+      auto all = sets;
+      all.push_back(std::string("precision=") + precision);
+      train(narrow(run, device, all));
+      const double difference = relative_difference(run, folder / "cpu");
+      std::printf("palm-tiny, %s, %s: %.2g\n", device.c_str(), precision, difference);
+      EXPECT_LE(difference, tolerance);
     }
   }
 }
