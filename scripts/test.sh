@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Sets the machine up, builds and runs every test.
+# Sets the machine up, builds and runs every test; the CUDA kernels are executed on the CPU.
 # usage: scripts/test.sh [options of ctest]        e.g. scripts/test.sh -R rms_norm
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/setup.sh
-cmake --preset cpu
-cmake --build --preset cpu
-ctest --preset cpu --parallel "$(nproc)" "$@"
+cmake --preset host-cuda
+cmake --build --preset host-cuda
+ctest --preset host-cuda --parallel "$(nproc)" "$@"
