@@ -218,7 +218,7 @@ void add_tokenizer_train(CLI::App& parent, Action& action) {
 void add_plan(CLI::App& parent, Action& action) {
   CLI::App& app = add_command(parent, "plan", "Say what a recipe will take: parameters, memory, tokens, time",
                               "  unfurl plan recipes/quickstart.yaml\n"
-                              "  unfurl plan recipes/base.yaml --set model.preset=palm-125m\n");
+                              "  unfurl plan recipes/quickstart.yaml --set model.preset=palm-125m\n");
   auto options = std::make_shared<PlanOptions>();
   auto flags = add_recipe(app, options->recipe, options->sets);
   app.add_flag("--json", options->json, "as one JSON object");
@@ -233,9 +233,9 @@ void add_plan(CLI::App& parent, Action& action) {
 void add_train(CLI::App& parent, Action& action) {
   CLI::App& app =
       add_command(parent, "train", "Train one stage; a run that was stopped goes on",
-                  "  unfurl train recipes/base.yaml\n"
-                  "  unfurl train recipes/base.yaml --set optimizer.learning_rate=2e-3 --set output=runs/b\n"
-                  "  unfurl train recipes/base.yaml --dump\n"
+                  "  unfurl train recipes/own_pairs.yaml\n"
+                  "  unfurl train recipes/own_pairs.yaml --set optimizer.learning_rate=2e-3 --set output=runs/b\n"
+                  "  unfurl train recipes/own_pairs.yaml --dump\n"
                   "  unfurl train --help-recipe\n");
   auto options = std::make_shared<TrainOptions>();
   auto flags = add_recipe(app, options->recipe, options->sets);
