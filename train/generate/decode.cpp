@@ -8,6 +8,7 @@
 #include "core/random.h"
 #include "train/generate/characters.h"
 #include "train/generate/cut.h"
+#include "train/generate/repeats.h"
 
 namespace unfurl::train {
 namespace {
@@ -194,6 +195,7 @@ class Decoder {
     if (stop != Stop::end) {
       text.resize(cut_to_words(text, opening, settings_.max_words, stop == Stop::max_words || stop == Stop::banned));
     }
+    text.replace(opening, std::string::npos, without_repeats(settings_.read, std::string_view(text).substr(opening)));
     text.resize(cut_spaces(text, opening));
     if (settings_.bans != nullptr) {
       while (const auto match = settings_.bans->find(text, opening, true)) {

@@ -6,6 +6,7 @@
 // Never drawn: control pieces (but <eos>), pieces with control characters (line ends, ...), pieces that would make the
 // text no UTF-8, and, as the first, a piece that would make the opening's last word longer. A token that completes a
 // banned phrase sends the row back to the token that the phrase began with, which is then drawn anew without it.
+// Segments that are drawn again and empty ones are left out at the end (repeats.h).
 #pragma once
 #include <cstdint>
 #include <span>
@@ -62,6 +63,7 @@ struct DecodeSettings {
   bool max_tokens_is_context = false;
   Index max_words = 0;  // of the continuation; 0: any number
   std::string opening;  // what the text goes on from: it is not generated
+  std::string read;     // the opening as the model read it, whose segments are not said again
   bool closed = false;  // the opening's last word is whole
   const Bans* bans = nullptr;
 };
@@ -73,7 +75,7 @@ struct Draw {
 };
 
 struct Continuation {
-  std::string text;  // without the opening; valid UTF-8, no spaces at the end
+  std::string text;  // without the opening, and without what it repeats; valid UTF-8, no spaces at the end
   Stop stop = Stop::end;
   Index tokens = 0;            // drawn, with <eos>
   double log_probability = 0;  // of those tokens, natural, among all that may be drawn

@@ -140,6 +140,7 @@ Expansions Expander::expand(std::string_view query, const ExpandSettings& settin
   decoding.bans = bans.empty() ? nullptr : &bans;
   if (verbatim) {
     decoding.opening = query;
+    decoding.read = cleaned;
     decoding.closed = is_word_character(last_character(cleaned).code);
   }
   model_.prefill(condition.tokens, condition.prefix_length);

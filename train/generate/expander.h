@@ -57,10 +57,11 @@ class Expander {
   Expander(LanguageModel& model, const Codec& codec);
 
   /// Sample i is the first of its attempts (at most 8) that is not empty and differs from the samples before it (letter
-  /// case, spaces and the punctuation at the end do not count); so it does not depend on how many are asked for. A
-  /// query that cannot be expanded (longer than the context, nothing but tags, ...) is the one item, with a warning.
-  /// Throws UserError for an empty query, one that is not UTF-8, an unknown prefix or a setting out of range; Error
-  /// where the model fails.
+  /// case, spaces and the punctuation at the end do not count); so it does not depend on how many are asked for.
+  /// Segments between commas that a sample says twice, or that the query has, are left out (repeats.h). A query that
+  /// cannot be expanded (longer than the context, nothing but tags, ...) is the one item, with a warning. Throws
+  /// UserError for an empty query, one that is not UTF-8, an unknown prefix or a setting out of range; Error where the
+  /// model fails.
   Expansions expand(std::string_view query, const ExpandSettings& settings);
 
   /// Throws UserError for a prefix that is neither empty nor known, naming the nearest.

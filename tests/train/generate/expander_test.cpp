@@ -9,8 +9,10 @@
 #include "core/error.h"
 #include "tests/support/random.h"
 #include "tests/train/generate/fake_model.h"
+#include "train/corpus/segments.h"
 #include "train/corpus/text.h"
 #include "train/generate/characters.h"
+#include "train/generate/verbatim.h"
 
 namespace unfurl::train {
 namespace {
@@ -262,6 +264,40 @@ TEST_F(ExpanderTest, DoesNotMakeTheLastWordLonger) {
   });
   settings.count = 1;
   EXPECT_EQ(texts(expand("art", settings)), std::vector<std::string>{"art sky"});
+}
+
+TEST_F(ExpanderTest, SaysNothingTwice) {
+  rule([&](const std::vector<std::int32_t>& tokens) -> FakeModel::Weights {
+    const std::string last = codec.bytes(tokens.back());
+    if (last == ",") return {{codec.id(" oil"), 3}, {codec.id(" fog"), 2}, {codec.id(" cat"), 2}, {codec.id(","), 1}};
+    if (last.empty()) return {{codec.id(" oil"), 1}, {codec.id(" fog"), 1}};
+    return {{codec.id(","), 8}, {FakeCodec::kEos, 1}};
+  });
+  settings.sampling = {};
+  settings.count = 4;
+  settings.bans = Bans({"oil, fog"});  // nor may what is left out bring banned words together
+  const auto single = [](const std::string& text) {
+    std::set<std::string> segments;
+    for (const std::string_view segment : split_segments(text)) {
+      EXPECT_TRUE(segments.insert(folded(segment)).second) << text;
+    }
+    EXPECT_EQ(text.find(",,"), std::string::npos) << text;
+    EXPECT_FALSE(text.ends_with(",")) << text;
+  };
+  for (settings.seed = 0; settings.seed < 20; ++settings.seed) {
+    for (const char* const query : {"Cat", "red, (cat:1.2)", "Cat, <lora:oil,oil:1>", "sun,, sun"}) {
+      for (const Expansion& item : expand(query, settings).items) {
+        ASSERT_TRUE(item.text.starts_with(query)) << item.text;
+        const std::string added = item.text.substr(std::string_view(query).size());
+        const LiftedQuery lifted = lift(query);
+        if (query != std::string_view("sun,, sun")) single(folded(lifted.cleaned) + added);
+        EXPECT_FALSE(settings.bans.find(item.text, 0, true)) << item.text;
+      }
+    }
+    settings.keep = KeepMode::free;
+    for (const Expansion& item : expand("cat", settings).items) single(item.text);
+    settings.keep = KeepMode::verbatim;
+  }
 }
 
 TEST_F(ExpanderTest, RestoresItemsInFreeText) {
