@@ -246,6 +246,17 @@ void set_value(Node& root, std::string_view assignment) {
   *at = std::move(value);
 }
 
+void set_values(Node& root, const std::vector<std::string>& assignments, const std::string& file) {
+  for (const std::string& assignment : assignments) {
+    if (assignment.starts_with("stages.") && root.find("stages") == nullptr) {
+      user_error("--set {}: {} has no stages", assignment, file);
+    }
+    set_value(root, assignment);
+  }
+}
+
+bool is_set(const Node& value) { return value.where.starts_with("--set "); }
+
 std::string to_yaml(const Node& node) {
   std::string out;
   if (node.kind == Node::Kind::scalar) {

@@ -46,6 +46,13 @@ Node merged(Node base, const Node& over);
 /// plain text, or YAML where it starts with one of [ { " '. Throws UserError naming the option.
 void set_value(Node& root, std::string_view assignment);
 
+/// Applies all of them to the recipe read from `file`. Throws UserError as well for one that names a stage where the
+/// recipe has none.
+void set_values(Node& root, const std::vector<std::string>& assignments, const std::string& file);
+
+/// True for a value that `--set` gave.
+bool is_set(const Node& value);
+
 /// YAML text that parse_yaml reads back to the same tree.
 std::string to_yaml(const Node& node);
 

@@ -116,7 +116,7 @@ std::vector<std::string> names(StageKind) {
 Pipeline load_pipeline(const std::filesystem::path& path, const std::vector<std::string>& sets) {
   const std::string file = path.string();
   Node node = load_document(path);
-  for (const std::string& set : sets) set_value(node, set);
+  set_values(node, sets, file);
   const Node* list = node.find("stages");
   if (list == nullptr) user_error("{}: this recipe lists no stages: start it by `unfurl train {}`", file, file);
   if (list->kind != Node::Kind::list) user_error("{}: stages must be a list, got {}", list->where, list->described());

@@ -71,7 +71,8 @@ std::vector<std::string> names(DeviceChoice) { return {"auto", "cpu", "cuda", "h
 std::vector<std::string> names(Precision) { return {"auto", "f32", "bf16"}; }
 
 void describe(Schema& schema, ModelConfig& config) {
-  schema.field("preset", config.preset, "palm-tiny, palm-25m, palm-125m, palm-350m or palm-1b fill what is not given");
+  schema.field("preset", config.preset,
+               "palm-tiny, palm-25m, palm-125m, palm-350m or palm-1b fill what is not given (by --set: over the file)");
   schema.field("vocab_size", config.vocab_size, "pieces; 0: as many as the tokenizer has", between(0, 1 << 20));
   schema.field("width", config.width, "size of the residual stream", between(1, 1 << 16));
   schema.field("layers", config.layers, "number of blocks", between(1, 1 << 10));
@@ -268,12 +269,26 @@ Node preset_keys(const std::string& name, const std::string& where) {
              fmt::join(preset_names(), ", "));
 }
 
+/// Takes the keys out of `node` that `preset`, given by --set, says and the file said before; `--set`'s own stay.
+void give_way(Node& node, const Node& preset) {
+  for (const Node& group : preset.items) {
+    Node* const given = node.find(group.key);
+    if (given == nullptr || given->kind != Node::Kind::map) continue;
+    std::erase_if(given->items, [&](const Node& key) {
+      const bool of_preset = group.find(key.key) != nullptr || (group.key == "model" && key.key == "ff_width");
+      return of_preset && !is_set(key);
+    });
+  }
+}
+
 Recipe bind_recipe(Node node, const std::string& file) {
   if (node.kind == Node::Kind::null) node = Node::map(file);
   if (const Node* model = node.find("model")) {
     const Node* preset = model->find("preset");
     if (preset != nullptr && preset->kind == Node::Kind::scalar && !preset->text.empty()) {
-      node = merged(preset_keys(preset->text, preset->where), node);
+      const Node keys = preset_keys(preset->text, preset->where);
+      if (is_set(*preset)) give_way(node, keys);
+      node = merged(keys, node);
     }
   }
   Recipe recipe;
@@ -290,7 +305,7 @@ Recipe bind_recipe(Node node, const std::string& file) {
 
 Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& sets) {
   Node node = load_document(path);
-  for (const std::string& set : sets) set_value(node, set);
+  set_values(node, sets, path.string());
   if (const Node* stages = node.find("stages")) {
     user_error("{}: this recipe lists stages: start it by `unfurl run {}`", stages->where, path.string());
   }

@@ -171,6 +171,32 @@ TEST(Recipe, ExtendsFindsCyclesAndMissingFiles) {
   EXPECT_NE(message_of([&] { load_recipe(folder.path() / "none.yaml"); }).find("none.yaml"), std::string::npos);
 }
 
+TEST(Recipe, APresetGivenBySetWinsOverTheFile) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "r.yaml";
+  write_file(path,
+             "model: {width: 192, layers: 5, heads: 3, ff_width: 500, context: 64, dropout: 0.1}\n"
+             "tokenizer: {vocab_size: 4096}\n");
+  Recipe recipe = load_recipe(path, {"model.preset=palm-125m"});
+  EXPECT_EQ(recipe.model.width, 768);
+  EXPECT_EQ(recipe.model.layers, 12);
+  EXPECT_EQ(recipe.model.heads, 12);
+  EXPECT_EQ(recipe.model.ff_width, 3072);
+  EXPECT_EQ(recipe.model.context, 256);
+  EXPECT_EQ(recipe.model.dropout, 0.1);
+  EXPECT_EQ(recipe.tokenizer.vocab_size, 32000);
+
+  for (const auto& sets : {std::vector<std::string>{"model.preset=palm-125m", "model.layers=2"},
+                           std::vector<std::string>{"model.layers=2", "model.preset=palm-125m"},
+                           std::vector<std::string>{"model={preset: palm-125m, layers: 2}"}}) {
+    recipe = load_recipe(path, sets);
+    EXPECT_EQ(recipe.model.layers, 2);
+    EXPECT_EQ(recipe.model.width, 768);
+  }
+  write_file(path, "model: {preset: palm-125m, layers: 5}\n");
+  EXPECT_EQ(load_recipe(path, {"seed=1"}).model.layers, 5);
+}
+
 TEST(Recipe, SetLaysOverTheFile) {
   const TemporaryFolder folder;
   const auto path = folder.path() / "r.yaml";
@@ -197,6 +223,8 @@ TEST(Recipe, SetLaysOverTheFile) {
   EXPECT_EQ(message("data.sources.2.path=c"),
             "--set data.sources.2.path=c: \"2\" is no item of data.sources, a list of 2");
   EXPECT_EQ(message("seed.x=3"), "--set seed.x=3: seed must be an integer >= 0, got a map");
+  EXPECT_EQ(message("stages.base.train.steps=5"),
+            "--set stages.base.train.steps=5: " + path.string() + " has no stages");
   EXPECT_TRUE(message("samples.queries=[a").starts_with("--set samples.queries=[a:")) << message("samples.queries=[a");
 }
 
