@@ -271,14 +271,17 @@ void add_run(CLI::App& parent, Action& action) {
 }
 
 void add_expand(CLI::App& parent, Action& action) {
-  CLI::App& app =
-      add_command(parent, "expand", "Expand queries to prompts",
-                  "  unfurl expand runs/quickstart/base \"a fox in the snow\" -n 4\n"
-                  "  unfurl expand RUN \"undying love\" --prefix ABST --seed 7 --json\n"
-                  "  unfurl expand RUN                     # asks for queries\n"
-                  "  unfurl expand RUN --file queries.txt  # one query a line\n"
-                  "  unfurl expand RUN --jsonl             # {\"query\": ...} in, {\"expansions\": [...]} out\n"
-                  "  unfurl expand RUN -- \"-a query that starts with a dash\"\n");
+  CLI::App& app = add_command(
+      parent, "expand", "Expand queries to prompts",
+      "  unfurl expand runs/quickstart/base \"a fox in the snow\" -n 4\n"
+      "  unfurl expand RUN \"undying love\" --prefix ABST --seed 7 --json\n"
+      "  unfurl expand RUN                     # asks for queries\n"
+      "  unfurl expand RUN --file queries.txt  # one query a line\n"
+      "  unfurl expand RUN --jsonl             # {\"query\": ...} in, {\"expansions\": [...]} out\n"
+      "  unfurl expand RUN -- \"-a query that starts with a dash\"\n"
+      "A request of --jsonl has a query, and may have: id, n, prefix, seed, temperature, top_p, top_k,\n"
+      "min_p, max_tokens, max_words, keep, ban (a list), expand (false: as it is); what it leaves out is as\n"
+      "the options say.\n");
   auto options = std::make_shared<ExpandOptions>();
   add_path(app, "run", options->run, "run or checkpoint folder", "RUN")->required();
   auto* const query = app.add_option_function<std::string>(
