@@ -30,6 +30,9 @@ class Command {
     loaded_ = loader(options.run);
     expander_.emplace(*loaded_.model, *loaded_.codec);
     expander_->check_prefix(settings_.prefix);
+    if (!settings_.prefix.empty() && loaded_.without_prefixes) {
+      warn("{} was trained without prefixes: {} says little to it", loaded_.name, settings_.prefix);
+    }
   }
 
   int serve(std::istream& in) {

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "train/generate/codec.h"
 #include "train/generate/language_model.h"
@@ -12,6 +13,8 @@ namespace unfurl::train {
 struct LoadedModel {
   std::unique_ptr<LanguageModel> model;
   std::unique_ptr<Codec> codec;
+  std::string name;               // of the run
+  bool without_prefixes = false;  // it never saw one in training
 };
 
 /// Makes a model from a run folder (its best checkpoint, else its last) or a checkpoint folder. Throws UserError where

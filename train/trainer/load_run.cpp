@@ -43,8 +43,10 @@ LoadedRun load_run(const std::filesystem::path& path) {
 
 LoadedModel load_model(const std::filesystem::path& path, DecodePrecision precision) {
   LoadedRun run = load_run(path);
+  // What the weights that it started from had seen is not known here.
+  const bool without_prefixes = run.recipe.prefix.mode == PrefixPolicy::none && run.recipe.start.empty();
   return {std::make_unique<OwningSession>(std::move(run.decoder), precision),
-          std::make_unique<TokenizerCodec>(run.tokenizer)};
+          std::make_unique<TokenizerCodec>(run.tokenizer), run.recipe.name, without_prefixes};
 }
 
 }  // namespace unfurl::train

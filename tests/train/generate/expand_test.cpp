@@ -23,7 +23,7 @@ struct RuledModel : tests::FakeModel {
 LoadedModel load_fake(const std::filesystem::path& path) {
   if (path != "runs/fake") user_error("there is no run at {}", path.string());
   return {std::make_unique<RuledModel>(std::make_unique<tests::FakeCodec>(tests::fake_words())),
-          std::make_unique<tests::FakeCodec>(tests::fake_words())};
+          std::make_unique<tests::FakeCodec>(tests::fake_words()), "fake", true};
 }
 
 std::vector<std::string> lines(const std::string& text) {
@@ -77,6 +77,18 @@ TEST_F(ExpandTest, WritesALineForEachExpansion) {
   EXPECT_TRUE(item.at("ended").as_bool());
   EXPECT_EQ(item.at("stopped_by").as_string(), "end");
   EXPECT_EQ(item.at("sample").as_integer(), 2);
+}
+
+TEST_F(ExpandTest, WarnsOncePrefixesWereNotTrained) {
+  options.query = "a cat";
+  const auto messages = [&] {
+    testing::internal::CaptureStderr();
+    run();
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_EQ(messages(), "");
+  options.prefix = "FLV";
+  EXPECT_EQ(messages(), "warning: fake was trained without prefixes: FLV says little to it\n");
 }
 
 TEST_F(ExpandTest, TakesAFreshSeedWhereNoneIsGiven) {
