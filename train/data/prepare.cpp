@@ -95,9 +95,17 @@ std::vector<Source> PreparedData::training(DataPart part) const {
   return out;
 }
 
+void require_training_pairs(Index training, Index held_out) {
+  if (training > 0) return;
+  user_error(
+      "no pairs to train on: all {} fell on the validation and test sides; set data.split.train, or give more pairs",
+      held_out);
+}
+
 void train_tokenizer(const Recipe& recipe, const std::filesystem::path& out) {
   const SplitPairs data = read_and_split(recipe.data);
   const std::vector<std::string_view> texts = training_texts(data, DataPart::all);
+  require_training_pairs(static_cast<Index>(texts.size()), static_cast<Index>(data.pairs.size()));
   TokenizerConfig config;
   config.vocab_size = static_cast<int>(recipe.tokenizer.vocab_size);
   config.model =

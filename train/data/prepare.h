@@ -29,7 +29,10 @@ std::string sides_of(const Split& split);
 /// tokenizer is trained on.
 std::vector<std::string_view> training_texts(const SplitPairs& data, DataPart part);
 
-/// Trains the recipe's tokenizer on its training texts and writes it.
+/// Throws UserError where no pair is there to train on: `held_out` of them are on the other sides.
+void require_training_pairs(Index training, Index held_out);
+
+/// Trains the recipe's tokenizer on its training texts and writes it. Throws UserError where there are none.
 void train_tokenizer(const Recipe& recipe, const std::filesystem::path& out);
 
 /// The shards of a recipe's data.

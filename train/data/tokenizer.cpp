@@ -106,8 +106,10 @@ std::optional<int> number_after(std::string_view message, std::string_view befor
 [[noreturn]] void training_failed(const TokenizerConfig& config, std::string message) {
   std::replace(message.begin(), message.end(), '\n', ' ');
   if (const auto most = number_after(message, "set it to a value <= ")) {
-    user_error("tokenizer: a vocabulary of {} pieces is too large for this text: {} is the greatest possible",
-               config.vocab_size, *most);
+    user_error(
+        "tokenizer: a vocabulary of {} pieces is too large for this text: {} is the greatest possible; set "
+        "tokenizer.vocab_size (--vocab-size)",
+        config.vocab_size, *most);
   }
   if (message.find("smaller than required_chars") != std::string::npos) {
     user_error(

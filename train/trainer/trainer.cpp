@@ -167,6 +167,9 @@ void Run::open_data() {
   config.prefix = recipe_.prefix.mode == PrefixPolicy::none     ? PrefixMode::none
                   : recipe_.prefix.mode == PrefixPolicy::always ? PrefixMode::always
                                                                 : PrefixMode::dropout;
+  const Index held_out = data_.pairs(Side::validation) + data_.pairs(Side::test);
+  const Index training = data_.pairs(Side::base) + data_.pairs(Side::refine);
+  require_training_pairs(training, held_out);
   loader_ = std::make_unique<BatchLoader>(tokenizer_, data_.training(recipe_.data.part), config);
   if (loader_->truncated() > 0) {
     const char* const are = loader_->truncated() == 1 ? "is" : "are";
@@ -174,6 +177,10 @@ void Run::open_data() {
          plural(loader_->examples(), "pair"), are, config.context, are);
   }
   validation_sources_ = data_.side(Side::validation);
+  if (validation_sources_.empty() && recipe_.data.split.validation > 0) {
+    warn("no pairs to validate on: all {} fell on the other sides; set data.split.validation, or give more pairs",
+         training + held_out);
+  }
   if (!validation_sources_.empty()) validation_ = std::make_unique<FixedBatches>(validation_sources_, config);
 }
 
@@ -365,6 +372,9 @@ TrainOutcome Run::train() {
   const auto stopped_early = [&] {
     return config.early_stop_patience > 0 && state_.without_gain >= config.early_stop_patience;
   };
+  if (first > 0 && (first >= config.steps || stopped_early())) {
+    info("{}: this run is done; --fresh starts it over", recipe_.name);
+  }
   info("{}: {} parameters, {} {} to train on, {} tokens a step", recipe_.name,
        grouped(step_->decoder().parameters().count()), grouped(loader_->examples()),
        plural(loader_->examples(), "pair"),
@@ -406,6 +416,10 @@ TrainOutcome Run::train() {
     info("stopped at step {}; the same command goes on from there", state_.step);
     outcome.exit_code = 128 + signal;
   } else {
+    if (state_.step < config.steps) {
+      info("{}: stopped early after {} {} without a better one", recipe_.name, state_.without_gain,
+           plural(state_.without_gain, "validation"));
+    }
     info("{}: step {}, best validation loss {} at step {}, {}", recipe_.name, state_.step,
          state_.best_step > 0 ? fmt::format("{:.4f}", state_.best_loss) : "n/a", state_.best_step, duration(seconds()));
   }

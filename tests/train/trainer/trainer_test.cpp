@@ -274,7 +274,29 @@ TEST_F(TrainerTest, StopsEarlyWhereValidationsGetNoBetter) {
   EXPECT_EQ(ran.outcome.step, 3);
   EXPECT_EQ(ran.outcome.best_step, 1);
   EXPECT_EQ(checkpoint_steps(a), (std::vector<Index>{1, 3}));
-  EXPECT_EQ(train(tiny_recipe(a, sets)).outcome.step, 3);
+  EXPECT_TRUE(has(ran.messages, "tiny: stopped early after 2 validations without a better one")) << ran.messages;
+  EXPECT_FALSE(has(ran.messages, "this run is done"));
+  const Ran again = train(tiny_recipe(a, sets));
+  EXPECT_EQ(again.outcome.step, 3);
+  EXPECT_TRUE(has(again.messages, "tiny: this run is done")) << again.messages;
+}
+
+TEST_F(TrainerTest, TooFewPairsAreNamed) {
+  const std::string none =
+      "no pairs to train on: all 300 fell on the validation and test sides; set data.split.train, or give more pairs";
+  const std::vector<std::string> held_out = {"data.split.train=0", "data.split.validation=0.5", "data.split.test=0.5"};
+  EXPECT_EQ(train(tiny_recipe(a, held_out)).mistake, none);
+  std::vector<std::string> own = held_out;
+  own.emplace_back("tokenizer.path=");
+  EXPECT_EQ(train(tiny_recipe(a, own)).mistake, none);
+  EXPECT_TRUE(has(train(tiny_recipe(a, {"tokenizer.path=", "tokenizer.vocab_size=60000"})).mistake,
+                  "set tokenizer.vocab_size"));
+
+  const std::vector<std::string> unjudged = {"train.steps=1", "data.split.train=0.9999999",
+                                             "data.split.validation=0.0000001", "data.split.test=0"};
+  const Ran ran = train(tiny_recipe(b, unjudged));
+  EXPECT_EQ(ran.failure + ran.mistake, "");
+  EXPECT_TRUE(has(ran.messages, "no pairs to validate on: all 300 fell on the other sides")) << ran.messages;
 }
 
 TEST_F(TrainerTest, TheBestCheckpointStays) {
