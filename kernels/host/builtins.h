@@ -11,6 +11,11 @@
 #include <type_traits>
 
 #include "kernels/host/engine.h"
+#if defined(__has_feature)
+#if __has_feature(memory_sanitizer)
+#include <sanitizer/msan_interface.h>
+#endif
+#endif
 
 #define __global__
 #define __device__
@@ -108,21 +113,30 @@ inline int __all_sync(unsigned mask, int predicate, host::CallSite site = {}) {
 }
 
 template <class T>
+std::atomic_ref<T> atomic_at(T* address) {
+#if defined(__has_feature)
+#if __has_feature(memory_sanitizer)
+  __msan_check_mem_is_initialized(address, sizeof *address);  // which it does not do for atomics by itself
+#endif
+#endif
+  return std::atomic_ref<T>(*address);
+}
+template <class T>
 T atomicAdd(T* address, std::type_identity_t<T> value) {
-  return std::atomic_ref<T>(*address).fetch_add(value, std::memory_order_relaxed);
+  return atomic_at(address).fetch_add(value, std::memory_order_relaxed);
 }
 template <class T>
 T atomicExch(T* address, std::type_identity_t<T> value) {
-  return std::atomic_ref<T>(*address).exchange(value, std::memory_order_relaxed);
+  return atomic_at(address).exchange(value, std::memory_order_relaxed);
 }
 template <class T>
 T atomicCAS(T* address, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
-  std::atomic_ref<T>(*address).compare_exchange_strong(expected, value, std::memory_order_relaxed);
+  atomic_at(address).compare_exchange_strong(expected, value, std::memory_order_relaxed);
   return expected;
 }
 template <class T>
 T atomicMax(T* address, std::type_identity_t<T> value) {
-  std::atomic_ref<T> at(*address);
+  std::atomic_ref<T> at = atomic_at(address);
   T old = at.load(std::memory_order_relaxed);
   while (old < value && !at.compare_exchange_weak(old, value, std::memory_order_relaxed)) {
   }
@@ -130,7 +144,7 @@ T atomicMax(T* address, std::type_identity_t<T> value) {
 }
 template <class T>
 T atomicMin(T* address, std::type_identity_t<T> value) {
-  std::atomic_ref<T> at(*address);
+  std::atomic_ref<T> at = atomic_at(address);
   T old = at.load(std::memory_order_relaxed);
   while (value < old && !at.compare_exchange_weak(old, value, std::memory_order_relaxed)) {
   }
@@ -138,7 +152,7 @@ T atomicMin(T* address, std::type_identity_t<T> value) {
 }
 template <class T>
 T atomicOr(T* address, std::type_identity_t<T> value) {
-  return std::atomic_ref<T>(*address).fetch_or(value, std::memory_order_relaxed);
+  return atomic_at(address).fetch_or(value, std::memory_order_relaxed);
 }
 inline void __threadfence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
 inline void __threadfence_block() { std::atomic_thread_fence(std::memory_order_seq_cst); }

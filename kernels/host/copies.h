@@ -33,7 +33,7 @@ inline void async_copy(std::uint32_t to, const void* from, std::uint32_t bytes, 
 }
 
 inline void wait_copies(unsigned keep) {
-  for (AsyncCopy due; next_due_copy(keep, due);) land(due);
+  for (AsyncCopy due{}; next_due_copy(keep, due);) land(due);
 }
 
 }  // namespace unfurl::kernels::host

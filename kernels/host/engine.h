@@ -7,14 +7,18 @@
 #include <cstddef>
 #include <cstdint>
 #include <stdexcept>
-#include <string>
 
 namespace unfurl::kernels::host {
 
 /// A kernel did what CUDA leaves undefined, or will never end.
 class Fault : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  static constexpr std::size_t kLength = 1024;
+  explicit Fault(const char* text);
+  const char* what() const noexcept override { return text_; }
+
+ private:
+  char text_[kLength];  // here, where sanitizers can be told that it is initialised
 };
 
 /// In which order threads that could run, and blocks, do run. A correct kernel has the same bits under all.
@@ -27,7 +31,7 @@ struct Settings {
   Order order = Order::in_order;
   Copies copies = Copies::late;
   std::uint64_t seed = 1;  // of everything random
-  int workers = 0;         // OS threads; 0: one a core. With ThreadSanitizer always one
+  int workers = 0;         // OS threads; 0: one a core. One with ThreadSanitizer or MemorySanitizer
   bool strict = true;      // a barrier after threads of the block have returned is a fault, though CUDA permits it
 };
 

@@ -37,15 +37,18 @@ unfurl_switch_stack:
 
 namespace unfurl::kernels::host {
 
-Stacks::~Stacks() {
+Stacks::~Stacks() { clear(); }
+
+void Stacks::clear() {
   if (memory_ != nullptr) ::munmap(memory_, bytes());
+  memory_ = nullptr;
+  count_ = 0;
+  free_.clear();
 }
 
 void Stacks::prepare(std::size_t count) {
   if (count > count_) {
-    if (memory_ != nullptr) ::munmap(memory_, bytes());
-    memory_ = nullptr;
-    count_ = 0;
+    clear();
     void* memory =
         ::mmap(nullptr, count * kPitch, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
@@ -55,11 +58,6 @@ void Stacks::prepare(std::size_t count) {
   }
   free_.clear();
   for (std::size_t i = count_; i > 0; --i) free_.push_back(static_cast<int>(i) - 1);
-}
-
-void Stacks::renew() {
-  ::mmap(memory_, bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-  for (std::size_t i = 0; i < count_; ++i) ::mprotect(memory_ + i * kPitch, kGuard, PROT_NONE);
 }
 
 void* Stacks::entering(int stack, void (*entry)()) const {

@@ -16,10 +16,12 @@ class Stacks {
   Stacks(const Stacks&) = delete;
   Stacks& operator=(const Stacks&) = delete;
 
+  /// Gives all memory back.
+  void clear();
+
   /// At least `count` stacks, all free.
   void prepare(std::size_t count);
-  /// Forgets what the stacks held, shadow memory of ThreadSanitizer included.
-  void renew();
+  std::vector<int>& free() { return free_; }
 
   int take() {
     const int stack = free_.back();

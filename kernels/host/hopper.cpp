@@ -141,9 +141,8 @@ void product(float* d, int columns, std::uint64_t a, std::uint64_t b, bool add, 
   product.site = site;
   if (!first) return;
   const std::size_t bytes = static_cast<std::size_t>(columns) / 2 * sizeof(float);
-  std::memcpy(product.before, d, bytes);
-  pass_on(product.before, bytes, d, bytes);
-  std::memset(d, 0xff, bytes);
+  copy_bytes(product.before, d, bytes);
+  fill_bytes(d, 0xff, bytes);
   mark_uninitialised(d, bytes);
 }
 
@@ -197,8 +196,7 @@ void run_product(const Exchange& exchange) {
     const std::size_t bytes = static_cast<std::size_t>(product->columns) / 2 * sizeof(float);
     float* d = product->d;
     if (product->first) {
-      std::memcpy(d, product->before, bytes);
-      pass_on(d, bytes, product->before, bytes);
+      copy_bytes(d, product->before, bytes);
     }
     const bool known = known_a && known_b && (!product->add || initialised(d, bytes));
     for (int i = 0; i < product->columns / 2; ++i) {

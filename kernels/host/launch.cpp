@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <numeric>
+#include <string>
 
 #include "kernels/host/runner.h"
 #include "kernels/thread_pool.h"
@@ -76,7 +77,7 @@ class BlockOrder {
 };
 
 int worker_count() {
-  if (kThreadSanitizer) return 1;
+  if (kThreadSanitizer || kMemorySanitizer) return 1;
   return settings().workers > 0 ? settings().workers : ThreadPool::available_cores();
 }
 
@@ -100,23 +101,24 @@ SettingsScope::~SettingsScope() { mutable_settings() = before_; }
 
 Statistics statistics() {
   const std::lock_guard lock(statistics_mutex);
-  return total;
+  Statistics out = total;
+  mark_initialised(&out, sizeof out);
+  return out;
 }
 
 void run_grid(const Launch& launch) {
   const Extent grid = launch.grid, block = launch.block;
   const std::size_t blocks = std::size_t{grid.x} * grid.y * grid.z;
   const std::size_t threads = std::size_t{block.x} * block.y * block.z;
-  const std::string where = "kernel launched at " + std::string(text(launch.site)) + ": ";
   if (current_thread != nullptr) fault("a kernel launches another");
   if (blocks == 0 || threads == 0 || threads > 1024 || block.z > 64 || grid.x > 0x7fffffffu || grid.y > 65535 ||
       grid.z > 65535) {
-    throw Fault(where + "no device takes a grid of " + std::to_string(grid.x) + " x " + std::to_string(grid.y) + " x " +
-                std::to_string(grid.z) + " blocks of " + std::to_string(threads) + " threads");
+    throw_fault("kernel launched at %s: no device takes a grid of %u x %u x %u blocks of %zu threads",
+                text(launch.site), grid.x, grid.y, grid.z, threads);
   }
   if (launch.shared_bytes > kMaxSharedBytes) {
-    throw Fault(where + std::to_string(launch.shared_bytes) + " bytes of shared memory, at most " +
-                std::to_string(kMaxSharedBytes) + " exist");
+    throw_fault("kernel launched at %s: %zu bytes of shared memory, at most %zu exist", text(launch.site),
+                launch.shared_bytes, kMaxSharedBytes);
   }
   {
     const std::lock_guard lock(statistics_mutex);

@@ -23,9 +23,7 @@ Runner& Runner::make_for_this_thread() {
 
 Runner::~Runner() {
   if (arena != nullptr) ::munmap(arena, kArenaBytes);
-#if defined(UNFURL_HOST_TSAN)
-  for (void* fiber : old_sanitizer_fibers_) __tsan_destroy_fiber(fiber);
-#endif
+  destroy_sanitizer_fibers();
 }
 
 std::uint64_t Runner::random() {  // SplitMix64
@@ -81,6 +79,7 @@ void Runner::switch_to(Fiber* from, Fiber* to, [[maybe_unused]] bool for_good) {
   if (to != nullptr && to->state == State::fresh) {
     to->stack = stacks_.take();
     to->saved = stacks_.entering(to->stack, &Runner::enter_fiber);
+    if (kThreadSanitizer) to->sanitizer = sanitizer_fibers_[static_cast<std::size_t>(to->stack)];
   }
   current_thread = to;
 #if defined(UNFURL_HOST_ASAN) || defined(UNFURL_HOST_MSAN)
@@ -124,6 +123,7 @@ void Runner::enter_fiber() {
     fiber->state = State::runnable;
     happens_after(&runner.order_begin_);
     char thrown[256] = {};
+    mark_parameters_initialised(1);
     try {
       runner.launch->body(runner.launch->kernel);
     } catch (const std::exception& exception) {
@@ -240,6 +240,20 @@ void fault(const char* format, ...) {
   Runner::of_this_thread().fail(format, arguments);
 }
 
+Fault::Fault(const char* text) : std::runtime_error("") {
+  std::snprintf(text_, sizeof text_, "%s", text);
+  mark_initialised(this, sizeof *this);
+}
+
+void throw_fault(const char* format, ...) {
+  char text[Fault::kLength];
+  std::va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  throw Fault(text);
+}
+
 void Runner::deadlock() {
   struct Group {
     const char* what;
@@ -289,9 +303,10 @@ void Runner::prepare(const Launch& l) {
     for (unsigned i = 0; i < threads; ++i) fibers[i].async = &queues_[i];
     parked.reserve(threads);
   }
+  mark_initialised(fibers.data(), fibers.size() * sizeof(Fiber));  // kernels read their position there
   ring_ = std::bit_ceil(std::size_t{threads} + 1);
   if (ready_.size() < ring_) ready_.resize(ring_);
-  stacks_.prepare(threads);
+  stacks_.prepare(kThreadSanitizer ? threads + kSpareStacks : threads);
   warps.resize((threads + 31) / 32);
 }
 
@@ -339,18 +354,18 @@ void Runner::run_block(const Launch& l, std::size_t number) {
     return;
   }
   allow(arena, kArenaBytes);
+  end_grid();
   throw Fault(message_);
 }
 
+// A ThreadSanitizer fiber belongs to a stack for good, and threads get stacks at random: so the stack's history is its
+// fiber's own, while a thread of one block and that of the same number in another are hardly ever the same fiber, which
+// would order them.
 void Runner::begin_sanitizers() {
 #if defined(UNFURL_HOST_TSAN)
-  // Memory that an earlier block used: without its history, or blocks that share nothing would seem to race.
-  stacks_.renew();
-  // The runtime has 255 clock slots, which threads share in turn: a random order keeps no pair of threads in one slot.
-  std::vector<unsigned> shuffled(threads);
-  for (unsigned i = 0; i < threads; ++i) shuffled[i] = i;
-  for (unsigned i = threads; i > 1; --i) std::swap(shuffled[i - 1], shuffled[random() % i]);
-  for (const unsigned i : shuffled) fibers[i].sanitizer = __tsan_create_fiber(0);
+  std::vector<int>& free = stacks_.free();
+  while (sanitizer_fibers_.size() < free.size()) sanitizer_fibers_.push_back(__tsan_create_fiber(0));
+  for (std::size_t i = free.size(); i > 1; --i) std::swap(free[i - 1], free[random() % i]);
   main_sanitizer_ = __tsan_get_current_fiber();
   happens_before(&order_begin_);
 #endif
@@ -362,18 +377,20 @@ void Runner::end_sanitizers() {
 #elif defined(UNFURL_HOST_TSAN)
   constexpr unsigned kNoSynchronisation = 1;
   for (unsigned i = 0; failed_ && i < threads; ++i) {  // what an abandoned fiber did is over
+    if (fibers[i].sanitizer == nullptr) continue;
     __tsan_switch_to_fiber(fibers[i].sanitizer, kNoSynchronisation);
     happens_before(&order_end_);
     __tsan_switch_to_fiber(main_sanitizer_, kNoSynchronisation);
   }
-  // A race is reported only while both its threads exist, so they are kept for a while.
-  for (unsigned i = 0; i < threads; ++i) old_sanitizer_fibers_.push_back(fibers[i].sanitizer);
-  constexpr std::size_t kKept = 4096;
-  if (old_sanitizer_fibers_.size() > kKept) {
-    const auto end = old_sanitizer_fibers_.end() - kKept;
-    for (auto i = old_sanitizer_fibers_.begin(); i != end; ++i) __tsan_destroy_fiber(*i);
-    old_sanitizer_fibers_.erase(old_sanitizer_fibers_.begin(), end);
-  }
+  if (failed_) destroy_sanitizer_fibers();  // their calls never returned
+#endif
+}
+
+void Runner::destroy_sanitizer_fibers() {
+#if defined(UNFURL_HOST_TSAN)
+  for (void* fiber : sanitizer_fibers_) __tsan_destroy_fiber(fiber);
+  sanitizer_fibers_.clear();
+  stacks_.clear();  // nor may new fibers find their history
 #endif
 }
 

@@ -142,6 +142,8 @@ class Runner {
   [[noreturn]] void deadlock();
   void begin_sanitizers();
   void end_sanitizers();
+  void destroy_sanitizer_fibers();
+  static constexpr unsigned kSpareStacks = 128;
 
   Stacks stacks_;
   std::unique_ptr<AsyncQueue[]> queues_;
@@ -149,14 +151,17 @@ class Runner {
   std::size_t first_ = 0, last_ = 0, ring_ = 1;
   std::uint64_t random_state_ = 0;
   bool failed_ = false;
-  char message_[1024] = {};
+  char message_[Fault::kLength] = {};
   void* main_saved_ = nullptr;
   void* main_sanitizer_ = nullptr;
   const void* main_bottom_ = nullptr;
   std::size_t main_bytes_ = 0;
-  std::vector<void*> old_sanitizer_fibers_;
+  std::vector<void*> sanitizer_fibers_;  // by stack
   std::uint64_t order_begin_ = 0, order_end_ = 0;
 };
+
+/// As fault(), where no kernel runs.
+[[noreturn, gnu::format(printf, 1, 2)]] void throw_fault(const char* format, ...);
 
 /// Faults where the thread returns with copies or products that it never waited for.
 void check_async_done(const Fiber& fiber);

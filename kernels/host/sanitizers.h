@@ -42,12 +42,27 @@ inline void note_write(void*, std::size_t) {}
 inline void note_read(const void*, std::size_t) {}
 #endif
 
+#if defined(UNFURL_HOST_MSAN)
+inline constexpr bool kMemorySanitizer = true;
+#else
+inline constexpr bool kMemorySanitizer = false;
+#endif
+
 /// As memset, but unseen by sanitizers, which intercept that.
 inline void fill_bytes(void* memory, unsigned char value, std::size_t bytes) {
 #if defined(UNFURL_HOST_ASAN) || defined(UNFURL_HOST_TSAN)
   asm volatile("rep stosb" : "+D"(memory), "+c"(bytes) : "a"(value) : "memory");
 #else
   std::memset(memory, value, bytes);
+#endif
+}
+
+/// As memcpy, but unseen by ThreadSanitizer. MemorySanitizer's memcpy carries along what is uninitialised.
+inline void copy_bytes(void* to, const void* from, std::size_t bytes) {
+#if defined(UNFURL_HOST_TSAN)
+  asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes) : : "memory");
+#else
+  std::memcpy(to, from, bytes);
 #endif
 }
 
@@ -81,6 +96,12 @@ inline void mark_uninitialised([[maybe_unused]] void* memory, [[maybe_unused]] s
 inline void mark_initialised([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
 #if defined(UNFURL_HOST_MSAN)
   __msan_unpoison(memory, bytes);
+#endif
+}
+/// Of the next call, the first `count` ones.
+inline void mark_parameters_initialised([[maybe_unused]] std::size_t count) {
+#if defined(UNFURL_HOST_MSAN)
+  __msan_unpoison_param(count);
 #endif
 }
 inline bool initialised([[maybe_unused]] const void* memory, [[maybe_unused]] std::size_t bytes) {

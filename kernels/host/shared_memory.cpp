@@ -34,7 +34,8 @@ unsigned char* Runner::place_array(std::size_t offset, std::size_t bytes) {
 void Runner::begin_shared() {
   if (arena == nullptr || kThreadSanitizer) {  // a new mapping has no history
     const int fixed = arena == nullptr ? 0 : MAP_FIXED;
-    void* memory = ::mmap(arena, kArenaBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0);
+    const std::size_t bytes = arena == nullptr ? kArenaBytes : round_up(arena_used, 4096);
+    void* memory = ::mmap(arena, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     arena = static_cast<unsigned char*>(memory);
   }
@@ -50,10 +51,8 @@ void Runner::end_shared() {
     const unsigned char* end = array.memory + array.bytes;
     for (std::size_t i = 0; i < kRedZone; ++i) {
       if (end[i] == kRed) continue;
-      throw Fault("kernel launched at " + std::string(text(launch->site)) + ": write " + std::to_string(i) +
-                  " bytes past the end of shared array '" + array.name + "' of " + text(array.site) + " [block (" +
-                  std::to_string(block.index.x) + "," + std::to_string(block.index.y) + "," +
-                  std::to_string(block.index.z) + ")]");
+      throw_fault("kernel launched at %s: write %zu bytes past the end of shared array '%s' of %s [block (%u,%u,%u)]",
+                  text(launch->site), i, array.name, text(array.site), block.index.x, block.index.y, block.index.z);
     }
   }
 }

@@ -32,10 +32,12 @@ using Results = std::vector<std::vector<double>>;
 /// Calls body.operator()<Queue, T>() for every backend and element type of this binary.
 template <class Body>
 void on_backends(const Body& body) {
-  on_targets([&] {
-    body.template operator()<kernels::CpuQueue, float>();
-    body.template operator()<kernels::CpuQueue, double>();
-  });
+  if (!kCudaOnly) {
+    on_targets([&] {
+      body.template operator()<kernels::CpuQueue, float>();
+      body.template operator()<kernels::CpuQueue, double>();
+    });
+  }
 #if defined(UNFURL_HOST_CUDA)
   {
     SCOPED_TRACE("CUDA executed on the CPU, float");
@@ -61,27 +63,27 @@ void on_backends(const Body& body) {
 }
 
 #if defined(UNFURL_HOST_CUDA)
-/// run() under every schedule; the first result, which the others must equal.
+/// run() under every schedule; the first result, which the others must equal. Sanitizers have a look at one or two:
+/// ThreadSanitizer sees races whatever the order, but for one of many threads at random.
 template <class Run>
 auto on_schedules(const Run& run) {
   using kernels::host::Copies;
   using kernels::host::Order;
-  kernels::host::Settings settings = kernels::host::settings();
-  settings.order = Order::in_order;
-  settings.copies = Copies::late;
-  const auto under = [&] {
+  using kernels::host::Settings;
+  Settings settings = kernels::host::settings();
+  const auto under = [&](Order order, Copies copies, std::uint64_t seed) {
+    settings.order = order;
+    settings.copies = copies;
+    settings.seed = seed;
     const kernels::host::SettingsScope scope(settings);
     return run();
   };
-  const auto first = under();
-  settings.order = Order::reversed;
-  expect_same_bits(first, under(), "in reversed order");
-  settings.order = Order::random;
-  settings.copies = Copies::random;
-  for (const std::uint64_t seed : {1, 2}) {
-    settings.seed = seed;
-    expect_same_bits(first, under(), "in random order, seed " + std::to_string(seed));
-  }
+  const auto first = under(kThreadSanitizer ? Order::random : Order::in_order, Copies::late, 1);
+  if (kCudaOnly) return first;
+  expect_same_bits(first, under(Order::random, Copies::random, 1), "in random order, seed 1");
+  if (kReduced) return first;
+  expect_same_bits(first, under(Order::random, Copies::random, 2), "in random order, seed 2");
+  expect_same_bits(first, under(Order::reversed, Copies::late, 1), "in reversed order");
   return first;
 }
 #endif

@@ -247,6 +247,7 @@ __global__ void arrays(float* out) {
 }
 
 TEST(HostEngine, SharedMemoryStartsAsNaNs) {
+  if (kMemorySanitizer) GTEST_SKIP() << "would report it";
   std::vector<float> out(4, -1);
   launch(HostCudaQueue(), arrays, dim3(1), dim3(20), sizeof(Tiles), out.data());
   EXPECT_TRUE(std::isnan(out[0]));
@@ -295,7 +296,7 @@ __global__ void fails_late(int* out) {
   __syncthreads();
   if (blockIdx.x == 3 && threadIdx.x == 5) __trap();
   __syncthreads();
-  out[blockIdx.x] = 1;
+  if (threadIdx.x == 0) out[blockIdx.x] = 1;
 }
 
 // After a fault with many threads in the middle of things, the next launch is as good as ever.
@@ -318,7 +319,7 @@ TEST(HostCudaQueue, AGraphRunsAgainWhatWasCaptured) {
   const HostCudaQueue queue;
   auto* x = static_cast<float*>(queue.allocate(32 * sizeof(float)));
   auto* y = static_cast<float*>(queue.allocate(32 * sizeof(float)));
-  EXPECT_TRUE(std::isnan(x[31]));
+  EXPECT_TRUE(kMemorySanitizer || std::isnan(x[31]));
   const std::vector<float> ones(32, 1.0f);
   queue.copy(x, ones.data(), 32 * sizeof(float));
   queue.fill(y, 0, 32 * sizeof(float));

@@ -277,7 +277,7 @@ __global__ void uninitialised_counter(float* out, const float* in) {
   const unsigned t = threadIdx.x;
   if (in[t] > 0) atomicAdd(&count[0], 1);
   __syncthreads();
-  out[t] = count[0] > 128 ? in[t] : in[t] + 1;
+  out[t] = static_cast<float>(count[0]);
 }
 
 // The maximum swallows the NaN.
@@ -342,7 +342,12 @@ const Planted kPlanted[] = {
     UNFURL_BUG(matrix_outside_shared_memory, nullptr),
     UNFURL_BUG(too_little_dynamic_memory, same),
     UNFURL_BUG(uninitialised, same),
-    UNFURL_BUG(uninitialised_counter, nullptr),
+    UNFURL_BUG(uninitialised_counter,
+               [](const float* in, int) {
+                 int count = 0;
+                 for (int i = 0; i < kThreads; ++i) count += in[i] > 0 ? 1 : 0;
+                 return static_cast<float>(count);
+               }),
     UNFURL_BUG(uninitialised_under_a_maximum, nullptr),
     UNFURL_BUG(shift_too_far, nullptr),
 };
