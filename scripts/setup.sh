@@ -8,6 +8,7 @@ packages=(
   libblis-serial-dev libhwy-dev libsentencepiece-dev
   libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev libspdlog-dev libxxhash-dev liblzma-dev
   libgtest-dev libbenchmark-dev
+  libopenmpi-dev openmpi-bin
   "$@"
 )
 

@@ -1,0 +1,92 @@
+// Collectives between the ranks of a run, over messages (transport.h).
+//
+// A communicator has one thread of its own, which works off what is started in that order; every rank starts the same
+// collectives in the same order. While a message is awaited the thread polls, and after `timeout` seconds without one
+// it gives up: all that is under way or started later fails with an Error that names the collective and the rank that
+// was waited for.
+//
+// Sums are taken along a fixed binary tree over the ranks, ((0 + 1) + (2 + 3)) + ..., each in f32: with trees of slots
+// within the ranks (train/trainer/slots.h) the bits do not depend on how many ranks share them.
+#pragma once
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/comm/shards.h"
+#include "core/comm/transport.h"
+
+namespace unfurl {
+
+/// A collective under way.
+class Work {
+ public:
+  /// One that is done.
+  Work() = default;
+  /// Until it is done here; throws what it failed with.
+  void wait() const;
+
+ private:
+  friend class Communicator;
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+class Communicator {
+ public:
+  /// One rank, itself: collectives do nothing.
+  Communicator();
+  /// `open` is called in the communicator's thread. Throws what it throws.
+  Communicator(const std::function<std::unique_ptr<Transport>()>& open, double timeout);
+  /// Waits for the other ranks, which do the same; not after abandon().
+  ~Communicator();
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  /// "one rank", "4 ranks over Open MPI v4.1.4"
+  const std::string& description() const { return description_; }
+
+  // The memory of a collective is left alone until its work is done. `what` names it in errors; a literal.
+
+  /// Sums data[0 .. shards.count) over all ranks; each rank has the sums of its own part afterwards, and what it likes
+  /// in the others.
+  Work reduce_scatter(const char* what, float* data, const Shards& shards);
+  /// Every rank's part of `data` to all ranks; an element has `element_bytes`.
+  Work all_gather(const char* what, void* data, std::size_t element_bytes, const Shards& shards);
+  /// data[0 .. bytes) of rank `root` to all.
+  Work broadcast(const char* what, void* data, std::size_t bytes, int root);
+
+  /// The texts of all ranks, in order of rank. Waits.
+  std::vector<std::string> gather_texts(const char* what, const std::string& own);
+  /// Until all ranks have come here.
+  void barrier(const char* what) { gather_texts(what, {}); }
+
+  /// The other ranks are not to be waited for any more: this rank fails.
+  void abandon();
+
+  /// Seconds that callers have waited for work, and bytes that this rank has sent.
+  double seconds_waited() const;
+  double bytes_sent() const;
+
+ private:
+  struct Worker;
+  friend class Work;
+  Work start(const char* what, std::function<void(Worker&)> task);
+  int rank_ = 0, size_ = 1;
+  std::string description_ = "one rank";
+  std::shared_ptr<Worker> worker_;
+};
+
+/// How many ranks this process was started with, by the environment that mpirun and srun set; 1 without.
+int ranks_of_environment();
+
+/// The communicator of this process: over MPI where it was started with several ranks, for which the plugin library is
+/// loaded. Throws Error where that is missing or MPI does not start.
+std::unique_ptr<Communicator> open_communicator(double timeout);
+
+}  // namespace unfurl
