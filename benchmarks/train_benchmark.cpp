@@ -17,149 +17,24 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <ctime>
 #include <filesystem>
 #include <map>
-#include <numeric>
 #include <string>
 #include <vector>
 
-#include "core/error.h"
+#include "benchmarks/train_work.h"
 #include "core/files.h"
 #include "core/json.h"
 #include "core/trace.h"
-#include "kernels/philox.h"
 #include "kernels/thread_pool.h"
 #include "train/model/session.h"
-#include "train/recipe/recipe.h"
-#include "train/trainer/checkpoint.h"
-#include "train/trainer/step.h"
 
 namespace unfurl::train {
 namespace {
 
-constexpr Index kBatches = 20, kWarmUp = 2, kPrefix = 24;
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-/// Batch `number`, full: documents of `context` rows.
-Batch make_batch(const Recipe& recipe, Index number) {
-  Batch batch;
-  const Index context = recipe.model.context;
-  batch.tokens = recipe.batch.tokens;
-  batch.documents = batch.tokens / context;
-  require(batch.documents * context == batch.tokens && batch.documents <= recipe.batch.documents,
-          "batch.tokens ({}) must be a multiple of model.context ({}), in at most batch.documents ({})", batch.tokens,
-          context, recipe.batch.documents);
-  batch.cu_seqlens = {0};
-  for (Index document = 0; document < batch.documents; ++document) {
-    const PhiloxKey key{7, 0xBE7C, static_cast<std::uint32_t>(number * batch.documents + document)};
-    const auto token = [&](Index i) {
-      const double u = philox(key, static_cast<std::uint64_t>(i))[0] * 0x1p-32;
-      return static_cast<std::int32_t>(std::pow(static_cast<double>(recipe.model.vocab_size), u)) - 1;
-    };
-    const auto prefix = static_cast<Index>(8 + philox(key, 1u << 30)[1] % 32);
-    const Index first = document * context;
-    for (Index i = 0; i < context; ++i) {
-      batch.ids.push_back(token(i));
-      batch.positions.push_back(static_cast<std::int32_t>(i));
-      if (i + 1 < prefix) continue;
-      batch.target_rows.push_back(static_cast<std::int32_t>(first + i));
-      batch.targets.push_back(token(i + 1));
-    }
-    batch.prefix_lengths.push_back(static_cast<std::int32_t>(prefix));
-    batch.cu_seqlens.push_back(static_cast<std::int32_t>(first + context));
-  }
-  batch.order.resize(batch.ids.size());
-  std::iota(batch.order.begin(), batch.order.end(), 0);
-  std::stable_sort(batch.order.begin(), batch.order.end(), [&](std::int32_t a, std::int32_t b) {
-    return batch.ids[static_cast<std::size_t>(a)] < batch.ids[static_cast<std::size_t>(b)];
-  });
-  return batch;
-}
-
-/// The model and its batches; step s, from 1, trains on batch (s - 1) mod kBatches.
-class Work {
- public:
-  explicit Work(const std::string& path) : recipe_(load_recipe(path)), step_(recipe_, Device::cpu) {
-    require(recipe_.batch.slots == 1 && recipe_.batch.micro_batches == 1,
-            "{}: batch.slots and batch.micro_batches must be 1", path);
-    step_.decoder().initialise(static_cast<std::uint64_t>(recipe_.seed));
-    for (Index i = 0; i < kBatches; ++i) batches_.push_back({make_batch(recipe_, i)});
-  }
-
-  double run() {
-    const StepResult result = step_.run(batches_[static_cast<std::size_t>(done_ % kBatches)], done_ + 1);
-    require(result.updated, "step {}: {} is not finite", done_ + 1, result.bad);
-    ++done_;
-    return result.loss;
-  }
-
-  Index tokens() const { return recipe_.batch.tokens; }
-  const Decoder& decoder() { return step_.decoder(); }
-  std::vector<std::int32_t> first_tokens(Index count) const {
-    return {batches_[0][0].ids.begin(), batches_[0][0].ids.begin() + count};
-  }
-
-  void write(const std::filesystem::path& folder) {
-    make_folder(folder);
-    std::vector<NamedTensor> tensors;
-    for (const Parameter& parameter : step_.decoder().parameters().all()) {
-      tensors.push_back({parameter.name, parameter.value});
-    }
-    write_tensors(folder / "weights.safetensors", tensors);
-    const ModelConfig& model = recipe_.model;
-    const OptimizerConfig& optimizer = recipe_.optimizer;
-    require(model.block == BlockKind::parallel && model.norm == NormKind::rms && model.kv_heads == 1 && model.tied &&
-                model.activation == ActivationKind::swiglu && !model.qk_norm && model.dropout == 0 &&
-                optimizer.name == OptimizerKind::adamw,
-            "the peer knows parallel blocks, RMSNorm, one key and value head, SwiGLU, a tied head and AdamW only");
-    Json json = Json::object();
-    for (const auto& [key, value] : {std::pair{"vocab_size", model.vocab_size},
-                                     {"width", model.width},
-                                     {"layers", model.layers},
-                                     {"heads", model.heads},
-                                     {"head_dim", model.head_dim},
-                                     {"ff_width", model.ff_width},
-                                     {"context", model.context}}) {
-      json["model"][key] = value;
-    }
-    json["model"]["norm_eps"] = model.norm_eps;
-    json["model"]["rope_base"] = model.rope_base;
-    for (const auto& [key, value] : {std::pair{"beta1", optimizer.beta1},
-                                     {"beta2", optimizer.beta2},
-                                     {"eps", optimizer.eps},
-                                     {"weight_decay", optimizer.weight_decay},
-                                     {"clip_norm", optimizer.clip_norm}}) {
-      json["optimizer"][key] = value;
-    }
-    const auto numbers = [](const std::vector<std::int32_t>& values) {
-      Json array = Json::array();
-      for (const std::int32_t value : values) array.push_back(value);
-      return array;
-    };
-    for (Index i = 0; i < 1000; ++i) json["learning_rates"].push_back(step_.learning_rate(i + 1));
-    for (const auto& batches : batches_) {
-      Json one = Json::object();
-      one["ids"] = numbers(batches[0].ids);
-      one["prefix_lengths"] = numbers(batches[0].prefix_lengths);
-      one["target_rows"] = numbers(batches[0].target_rows);
-      one["targets"] = numbers(batches[0].targets);
-      json["batches"].push_back(one);
-    }
-    write_file(folder / "work.json", json.dump());
-  }
-
- private:
-  Recipe recipe_;
-  TrainStep step_;
-  std::vector<std::vector<Batch>> batches_;
-  Index done_ = 0;
-};
+constexpr Index kWarmUp = 2, kPrefix = 24;
 
 /// Calls body() and prints tokens/s, and tokens per second of processor time.
 template <class Body>
@@ -187,31 +62,6 @@ void decode(Work& work, Index steps, DecodePrecision precision) {
   };
   greedy();
   print_rates(steps, greedy);
-}
-
-struct Event {
-  double start, end, inside = 0;  // microseconds; `inside`: of events within this one
-  std::string name;
-};
-
-/// Seconds of each operation without the operations inside it.
-std::map<std::string, double> own_seconds(const Json& trace) {
-  std::vector<Event> events;
-  for (const Json& json : trace.at("traceEvents").as_array()) {
-    const double start = json.at("ts").as_number();
-    events.push_back({start, start + json.at("dur").as_number(), 0, json.at("name").as_string()});
-  }
-  std::sort(events.begin(), events.end(),
-            [](const Event& a, const Event& b) { return a.start != b.start ? a.start < b.start : a.end > b.end; });
-  std::vector<Event*> open;
-  for (Event& event : events) {
-    while (!open.empty() && open.back()->end <= event.start) open.pop_back();
-    if (!open.empty()) open.back()->inside += event.end - event.start;
-    open.push_back(&event);
-  }
-  std::map<std::string, double> out;
-  for (const Event& event : events) out[event.name] += (event.end - event.start - event.inside) * 1e-6;
-  return out;
 }
 
 bool is_product(const std::string& name) {
@@ -252,7 +102,7 @@ int run(const std::vector<std::string>& arguments) {
     return 2;
   }
   const std::string& mode = arguments[0];
-  Work work(arguments.size() == 3 ? arguments[2] : "benchmarks/train_cpu.yaml");
+  Work work(load_recipe(arguments.size() == 3 ? arguments[2] : "benchmarks/train_cpu.yaml"), Prefixes::some);
   if (mode == "export") {
     work.write(arguments[1]);
     return 0;

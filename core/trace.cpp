@@ -25,13 +25,15 @@ std::atomic<bool> recording{false};
 std::mutex mutex;
 std::vector<Event> events;
 Clock::time_point origin;
+std::function<void()> settle;
 
 double microseconds(Clock::duration duration) { return std::chrono::duration<double, std::micro>(duration).count(); }
 
 }  // namespace
 
-void Trace::start() {
+void Trace::start(std::function<void()> at_both_ends) {
   const std::lock_guard lock(mutex);
+  settle = std::move(at_both_ends);
   events.clear();
   origin = Clock::now();
   recording = true;
@@ -55,11 +57,14 @@ void Trace::write(const std::filesystem::path& path) {
 }
 
 TraceScope::TraceScope(const char* name) : name_(Trace::active() ? name : nullptr) {
-  if (name_ != nullptr) start_ = Clock::now();
+  if (name_ == nullptr) return;
+  if (settle) settle();
+  start_ = Clock::now();
 }
 
 TraceScope::~TraceScope() {
   if (name_ == nullptr) return;
+  if (settle) settle();
   const auto end = Clock::now();
   const std::lock_guard lock(mutex);
   if (recording && events.size() < kMaxEvents) events.push_back({name_, start_, end - start_});

@@ -2,13 +2,15 @@
 #pragma once
 #include <chrono>
 #include <filesystem>
+#include <functional>
 
 namespace unfurl {
 
 class Trace {
  public:
-  /// From here on scopes are recorded. At most a million events are kept.
-  static void start();
+  /// From here on scopes are recorded. At most a million events are kept. settle() is called at both ends of each
+  /// scope: where it waits for a device, a scope's time is that of the work queued in it.
+  static void start(std::function<void()> settle = {});
   static bool active();
   /// Writes what was recorded, as JSON, and stops.
   static void write(const std::filesystem::path& path);
