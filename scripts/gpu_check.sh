@@ -1,0 +1,356 @@
+#!/usr/bin/env bash
+# Checks and measures everything on this machine's GPU, and needs no registry: what was built with the cuda preset, or
+# what an unpacked bundle (scripts/bundle.sh) holds, is run.
+# usage: scripts/gpu_check.sh [OPTIONS] [PART ...]        default: all parts
+#   correctness    every instruction wrapper, then all tests, then the short ones under compute-sanitizer
+#   kernels        the table of kernels, and PyTorch's forms of them
+#   training       training steps against PyTorch's forms of them
+#   decode         decoding against PyTorch
+#   --retry        runs again what failed
+#   --again        runs everything again
+#   --list         prints what is still to be run, and runs nothing
+#   PRESETS="palm-1b palm-125m"   models
+#   RESULTS=FILE                  default: benchmarks/results/GPU.md
+#   UNFURL_BINARIES=FOLDER        default: bin/ of a bundle, or build/cuda
+#   UNFURL_PYTHON=PROGRAM         a Python that has PyTorch
+#   PART_SECONDS=450              no part takes longer; what was not reached is left for the next call
+#
+# Each result is written when it is there, and what has a result (of these binaries) is not run again: after a kill, or
+# when a part's time was up, the same command goes on. Exit code: 0 all is well, 1 something failed, 2 this machine cannot
+# run it, 3 something is left to run.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 2
+root=$PWD
+
+parts=() retry=0 again=0 list=0
+for argument in "$@"; do
+  case $argument in
+    correctness | kernels | training | decode) parts+=("$argument") ;;
+    --retry) retry=1 ;;
+    --again) again=1 ;;
+    --list) list=1 ;;
+    *)
+      echo "gpu_check: unknown argument '$argument'; see the top of scripts/gpu_check.sh" >&2
+      exit 2
+      ;;
+  esac
+done
+((${#parts[@]} > 0)) || parts=(correctness kernels training decode)
+read -r -a presets <<<"${PRESETS:-palm-1b palm-125m palm-350m}"
+part_seconds=${PART_SECONDS:-450}
+
+if [[ -n ${UNFURL_BINARIES:-} ]]; then
+  binaries=$UNFURL_BINARIES
+elif [[ -d bin ]]; then
+  binaries=$root/bin
+else
+  binaries=$root/build/cuda
+fi
+for name in kernels_tests core_tests train_tests kernels_gpu_benchmark train_gpu_benchmark decode_gpu_benchmark unfurl; do
+  if [[ ! -x $binaries/$name ]]; then
+    echo "gpu_check: $binaries has no $name; build with: cmake --preset cuda && cmake --build --preset cuda" >&2
+    exit 2
+  fi
+done
+export UNFURL_BINARY=$binaries/unfurl  # for the tests that run it
+export UNFURL_LONG_TESTS=1
+
+# NVIDIA's libraries may come with a toolkit or with Python packages.
+source scripts/nvidia_libraries.sh
+
+# --- what this machine has ---
+found() { printf '  %-18s %s\n' "$1" "$2"; }
+first_executable() {
+  local candidate
+  for candidate in "$@"; do
+    if [[ -n $candidate && -x $candidate ]]; then
+      echo "$candidate"
+      return
+    fi
+  done
+}
+library() {  # a library's path, or nothing
+  local folder
+  for folder in ${LD_LIBRARY_PATH//:/ } /usr/lib/x86_64-linux-gnu /usr/lib64 /usr/local/lib; do
+    if [[ -e $folder/$1 ]]; then
+      echo "$folder/$1"
+      return
+    fi
+  done
+}
+sanitizer=$(first_executable "$(command -v compute-sanitizer)" /usr/local/cuda*/bin/compute-sanitizer \
+  /opt/nvidia/*/compute-sanitizer /opt/nvidia/*/*/compute-sanitizer)
+python=${UNFURL_PYTHON:-$(command -v python3)}
+torch=$("$python" -c 'import torch; print(torch.__version__, "cuDNN", torch.backends.cudnn.version())' 2>/dev/null)
+cublaslt=$(library libcublasLt.so.13) cudnn=$(library libcudnn.so.9)
+
+echo "gpu_check: what this machine has"
+if gpu=$("$binaries/kernels_gpu_benchmark" --device 2>&1); then
+  gpu_status=0
+  found GPU "$gpu"
+else
+  gpu_status=1
+  found GPU "MISSING: ${gpu##*$'\n'}"
+fi
+found libcublasLt.so.13 "${cublaslt:-MISSING: matrix products, and with them training and decoding, fail}"
+found libcudnn.so.9 "${cudnn:-missing: cuDNN is left out}"
+found PyTorch "${torch:-missing: ${python:-python3} has no torch; comparisons are left out (UNFURL_PYTHON=PROGRAM chooses another)}"
+found compute-sanitizer "${sanitizer:-missing: its checks are left out (looked in PATH, /usr/local/cuda*, /opt/nvidia)}"
+if ((gpu_status != 0)); then
+  echo "gpu_check: without a GPU nothing can be checked here; the CPU's tests, with all CUDA kernels executed on the CPU," \
+    "are: ctest --preset host-cuda" >&2
+  exit 2
+fi
+
+# --- the page of results ---
+slug=$(tr '[:upper:]' '[:lower:]' <<<"$gpu" | tr -cs 'a-z0-9\n' '-' | sed 's/^-//; s/-$//')
+results=${RESULTS:-$root/benchmarks/results/$slug.md}
+mkdir -p "$(dirname "$results")"
+exec 9>>"$results"
+if ! flock --timeout 5 9; then  # who was killed may still be writing
+  echo "gpu_check: another one writes to $results" >&2
+  exit 2
+fi
+build=$(cat "$binaries"/{kernels_tests,core_tests,train_tests,{kernels,train,decode}_gpu_benchmark,unfurl} | sha256sum)
+build=${build:0:12}
+commit=$(cat VERSION 2>/dev/null || git describe --always --dirty 2>/dev/null || echo unknown)
+say() { printf '%s\n' "$*" | tee -a "$results"; }
+# What was interrupted has a heading, but no line that ends it: it goes.
+cut_interrupted() {
+  local heading
+  heading=$(awk '/^### / {heading = NR} /^- \[[x!]\] / {heading = 0} END {print heading + 0}' "$results")
+  if ((heading > 0)); then
+    head --lines=$((heading - 1)) "$results" >"$results.tmp" && cat "$results.tmp" >"$results"
+    rm -f "$results.tmp"
+  fi
+}
+cut_interrupted
+if ((again)) || ! grep --quiet --fixed-strings "build $build" "$results"; then
+  if ((list == 0)); then
+    driver=$(sed -n 's/.*Kernel Module[^0-9]*\([0-9.]*\).*/\1/p' /proc/driver/nvidia/version 2>/dev/null)
+    say
+    say "# $gpu: unfurl $commit, build $build"
+    say
+    say "$(date -u '+%Y-%m-%d %H:%M UTC'), driver ${driver:-unknown}, PyTorch ${torch:-none}," \
+      "$("$binaries/unfurl" --version 2>/dev/null | head -1), $(nproc) cores"
+  fi
+fi
+# Where the results of this build begin.
+section() {
+  awk -v build="build $build" '
+    /^# / {text = ""; on = index($0, build)}
+    on {text = text $0 "\n"}
+    END {printf "%s", text}' "$results"
+}
+has_result() {  # finished, and not to be run again
+  local mark
+  if ((again)) && [[ " ${done_now[*]-} " != *" $1 "* ]]; then return 1; fi
+  mark=$(section | grep --fixed-strings -- "] $1: " | tail -1)
+  [[ $mark == "- [x]"* ]] || { [[ $mark == "- [!]"* ]] && { ((retry == 0)) || [[ " ${done_now[*]-} " == *" $1 "* ]]; }; }
+}
+
+# --- running ---
+done_now=() failed=() left=() part=
+work=${TMPDIR:-/tmp}/unfurl_gpu_check.$(id -u)
+mkdir -p "$work"
+export TORCHINDUCTOR_CACHE_DIR=$work/inductor TRITON_CACHE_DIR=$work/triton
+output=$(mktemp "$work/output.XXXXXX")
+child=
+stop() {
+  if [[ -n $child ]]; then
+    kill -- "-$child" 2>/dev/null
+    wait
+  fi
+  rm -f "$output"
+}
+trap stop EXIT
+trap 'exit 130' INT TERM HUP
+part_started=$SECONDS
+
+# item ID SECONDS COMMAND...: runs a command for at most SECONDS; its lines go to the page as they come. With SHOW=failures
+# they do so only if it fails; with TOO_LONG=left-out what is not done in time is no failure. A `check` function may look at $output and say what is wrong.
+item() {
+  local id=$1 limit=$2 status seconds started room verdict writer
+  shift 2
+  if has_result "$id"; then
+    if section | grep --fixed-strings -- "] $id: " | tail -1 | grep --quiet '^- \[!\]'; then failed+=("$id"); fi
+    return 0
+  fi
+  room=$((part_seconds - (SECONDS - part_started)))
+  if ((list)) || ((room < 5)); then
+    left+=("$id")
+    return 0
+  fi
+  started=$SECONDS
+  if [[ ${SHOW:-lines} == lines ]]; then
+    say
+    say "### $id"
+    say
+    say "\`${*//$root\//}\`"
+    say
+  fi
+  : >"$output"
+  # In a process group of its own, so that all of it can be ended; without the page's lock.
+  set -m
+  timeout --kill-after=5 "$((room < limit ? room : limit))" "$@" >"$output" 2>&1 </dev/null 9>&- &
+  child=$!
+  set +m
+  writer=
+  if [[ ${SHOW:-lines} == lines ]]; then  # also in the background, as only `wait` lets a signal through
+    tail --pid="$child" --follow --lines=+1 --sleep-interval=0.1 "$output" 2>/dev/null |
+      while IFS= read -r line; do say "    $line"; done &
+    writer=$!
+  fi
+  wait "$child"
+  status=$?
+  if [[ -n $writer ]]; then wait "$writer"; fi
+  child=
+  seconds=$((SECONDS - started))
+  if ((status == 124 || status == 137)) && ((room < limit)); then  # its own time was not up
+    left+=("$id")
+    cut_interrupted
+    return 0
+  fi
+  verdict=
+  if ((status == 124 || status == 137)) && [[ ${TOO_LONG:-failure} == left-out ]]; then
+    done_now+=("$id")
+    say "- [x] $id: left out, as it takes longer than $limit s, $(date -u '+%Y-%m-%d %H:%M:%S')"
+    return 0
+  elif ((status == 124 || status == 137)); then
+    verdict="not done after $limit s"
+  elif ((status != 0)); then
+    verdict="exit code $status"
+  elif declare -F check >/dev/null; then
+    verdict=$(check)
+  fi
+  if [[ ${SHOW:-lines} == lines ]]; then
+    say
+  elif [[ -n $verdict ]]; then
+    say
+    say "### $id"
+    say
+    say "\`${*//$root\//}\`"
+    say
+    tail --lines=60 "$output" | while IFS= read -r line; do say "    $line"; done
+    say
+  fi
+  done_now+=("$id")
+  if [[ -n $verdict ]]; then
+    say "- [!] $id: FAILED, $verdict, $seconds s, $(date -u '+%Y-%m-%d %H:%M:%S')"
+    failed+=("$id")
+  else
+    say "- [x] $id: $(if [[ ${SHOW:-lines} == lines ]]; then echo done; else summary; fi), $seconds s," \
+      "$(date -u '+%Y-%m-%d %H:%M:%S')"
+  fi
+}
+summary() { grep --max-count=1 '^\[  PASSED  \]' "$output" | sed 's/.*PASSED  \] //; s/\.$/ passed/' || echo done; }
+# The lines of an item of this build.
+lines_of() { section | awk -v id="### $1" '/^### / || /^- \[/ {on = 0} $0 == id {on = 1; next} on {sub(/^    /, ""); print}'; }
+
+suites() { "$binaries/$1" --gtest_list_tests 2>/dev/null | sed -n 's/^\([^ ]*\)\.\( .*\)\?$/\1/p'; }
+
+# --- the parts ---
+correctness() {
+  local binary suite tool
+  check() { if grep --quiet 'SKIPPED' "$output"; then echo "tests were skipped"; fi; }
+  SHOW=failures item "correctness wrappers" 240 "$binaries/kernels_tests" --gtest_brief=0 --gtest_filter='PtxConformance.*'
+  unset -f check
+  for binary in kernels_tests core_tests train_tests; do
+    for suite in $(suites "$binary"); do
+      SHOW=failures item "correctness $binary $suite" 300 "$binaries/$binary" --gtest_filter="$suite.*"
+    done
+  done
+  if [[ -z $sanitizer ]]; then return; fi
+  for tool in memcheck racecheck synccheck initcheck; do
+    for suite in $(suites kernels_tests); do
+      TOO_LONG=left-out SHOW=failures item "correctness $tool $suite" 40 "$sanitizer" --tool "$tool" --error-exitcode 9 \
+        --require-cuda-init no --print-limit 20 "$binaries/kernels_tests" --gtest_filter="$suite.*"
+    done
+  done
+}
+
+kernels() {
+  local preset
+  for preset in "${presets[@]}"; do
+    item "kernels $preset" 240 "$binaries/kernels_gpu_benchmark" "$preset"
+    if [[ -n $torch ]]; then item "kernels $preset PyTorch" 300 "$python" benchmarks/peers/torch_gpu.py kernels "$preset"; fi
+  done
+}
+
+# What both are given: weights, tokens, and the losses to be met.
+export_work() {
+  local folder=$work/$1-$build
+  if [[ -s $folder/losses ]] || ((list)); then return 0; fi
+  rm -rf "$folder"
+  "$binaries/train_gpu_benchmark" export "$folder" "$1" >"$output" 2>&1 9>&- &&
+    "$binaries/train_gpu_benchmark" losses 20 "$1" >"$folder/losses.tmp" 2>"$output" 9>&- &&
+    mv "$folder/losses.tmp" "$folder/losses"
+}
+tokens_per_second() { sed -n 's/.*: *\([0-9.]*\) tokens\/s.*/\1/p' | tail -1; }
+median() { sort -n | awk '{v[NR] = $1} END {if (NR > 0) print (v[int((NR + 1) / 2)] + v[int((NR + 2) / 2)]) / 2}'; }
+
+training() {
+  local preset form rate best best_rate round ours theirs a b
+  for preset in "${presets[@]}"; do
+    item "training $preset" 240 "$binaries/train_gpu_benchmark" speed "$preset"
+    if [[ -z $torch ]]; then continue; fi
+    if ! export_work "$preset"; then
+      say "- [!] training $preset export: FAILED, $(tail -1 "$output")"
+      failed+=("training $preset export")
+      continue
+    fi
+    best='' best_rate=0
+    for form in $("$python" benchmarks/peers/torch_gpu.py forms); do
+      item "training $preset PyTorch $form" 300 "$python" benchmarks/peers/torch_gpu.py train "$work/$preset-$build" "$form"
+      rate=$(lines_of "training $preset PyTorch $form" | tokens_per_second)
+      if [[ -n $rate ]] && awk -v a="$rate" -v b="$best_rate" 'BEGIN {exit !(a > b)}'; then best=$form best_rate=$rate; fi
+    done
+    if [[ -z $best ]]; then continue; fi
+    ours=() theirs=()
+    for round in 1 2 3; do
+      item "training $preset round $round" 180 "$binaries/train_gpu_benchmark" speed "$preset"
+      item "training $preset round $round PyTorch $best" 300 \
+        "$python" benchmarks/peers/torch_gpu.py train "$work/$preset-$build" "$best"
+      ours+=("$(lines_of "training $preset round $round" | tokens_per_second)")
+      theirs+=("$(lines_of "training $preset round $round PyTorch $best" | tokens_per_second)")
+    done
+    if [[ " ${left[*]-} " == *"training $preset "* ]] || ((list)); then continue; fi
+    a=$(printf '%s\n' "${ours[@]}" | grep . | median) b=$(printf '%s\n' "${theirs[@]}" | grep . | median)
+    if [[ -n $a && -n $b ]] && ! has_result "training $preset in all"; then
+      say "- [x] training $preset in all: $a tokens/s, PyTorch ($best) $b," \
+        "ratio $(awk -v a="$a" -v b="$b" 'BEGIN {printf "%.3f", a / b}') (medians of 3 rounds in alternation)"
+    fi
+  done
+}
+
+decode() {
+  local preset
+  for preset in "${presets[@]}"; do
+    item "decode $preset" 180 "$binaries/decode_gpu_benchmark" "$preset"
+    if [[ -n $torch ]]; then item "decode $preset PyTorch" 300 "$python" benchmarks/peers/torch_gpu.py decode "$preset"; fi
+  done
+}
+
+for part in "${parts[@]}"; do
+  part_started=$SECONDS
+  if ((list == 0)) && ! section | grep --quiet --line-regexp --fixed-strings "## $part"; then
+    say
+    say "## $part"
+  fi
+  "$part"
+done
+
+if ((list)); then
+  printf '%s\n' "${left[@]-}" | grep . || echo "gpu_check: nothing is left to run"
+  exit 0
+fi
+echo "gpu_check: results are in $results"
+if ((${#left[@]} > 0)); then
+  echo "gpu_check: ${#left[@]} left to run, the first: ${left[0]}; run the same command again"
+fi
+if ((${#failed[@]} > 0)); then
+  echo "gpu_check: ${#failed[@]} FAILED: $(printf '%s; ' "${failed[@]}")"
+  exit 1
+fi
+((${#left[@]} == 0)) || exit 3
+echo "gpu_check: all is well"
