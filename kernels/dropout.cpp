@@ -128,9 +128,18 @@ void dropout(const Queue& queue, Matrix<T> y, Matrix<const T> x, float rate, con
   });
 }
 
+template <class Queue, class T>
+void dropout_at(const Queue& queue, Matrix<T> y, Matrix<const T> x, float rate, const PhiloxKey& key,
+                const DropoutPosition* position, Index rows, Index cols) {
+  dropout(queue, y, x, rate, {key.seed, key.purpose, position->step},
+          position->first_row * static_cast<std::uint64_t>(cols), rows, cols);
+}
+
 #define UNFURL_INSTANTIATE(T)                                                                                       \
   template void dropout(const CpuQueue&, Matrix<T>, Matrix<const T>, float, const PhiloxKey&, std::uint64_t, Index, \
-                        Index);
+                        Index);                                                                                     \
+  template void dropout_at(const CpuQueue&, Matrix<T>, Matrix<const T>, float, const PhiloxKey&,                    \
+                           const DropoutPosition*, Index, Index);
 UNFURL_INSTANTIATE(float)
 UNFURL_INSTANTIATE(double)
 #undef UNFURL_INSTANTIATE

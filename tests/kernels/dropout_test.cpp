@@ -60,6 +60,33 @@ TEST(DropoutKernel, CountsThroughThe32BitBoundary) {
   });
 }
 
+template <class Queue, class T>
+void check_position(MatrixShape shape, std::uint64_t first_row, std::uint32_t step) {
+  SCOPED_TRACE(text(shape) + " first row " + std::to_string(first_row));
+  const Index rows = shape.rows, cols = shape.cols;
+  const std::vector<T> x = normal<T>(rows * cols, 1);
+  const std::vector<kernels::DropoutPosition> at = {{first_row, step, 0}};
+  const Results results = on_queues<Queue>([&](const Queue& queue) {
+    const StridedMatrix<T, Queue> in(queue, rows, cols, 0, x);
+    const Guarded<kernels::DropoutPosition, Queue> position(queue, at);
+    StridedMatrix<T, Queue> y(queue, rows, cols, 0), same(queue, rows, cols, 0);
+    kernels::dropout_at<Queue, T>(queue, y.matrix(), in, 0.4f, {9, 1000, 77}, position.data(), rows, cols);
+    kernels::dropout<Queue, T>(queue, same.matrix(), in, 0.4f, {9, 1000, step},
+                               first_row * static_cast<std::uint64_t>(cols), rows, cols);
+    EXPECT_TRUE(y.intact() && same.intact());
+    return Results{doubles(y.values()), doubles(same.values())};
+  });
+  EXPECT_EQ(results[0], results[1]);
+}
+
+TEST(DropoutKernel, ReadsItsPositionFromMemory) {
+  on_backends([]<class Queue, class T>() {
+    check_position<Queue, T>({13, 136}, 8, 5);
+    check_position<Queue, T>({5, 33}, 4, 6);
+    check_position<Queue, T>({3, 64}, std::uint64_t{1} << 40, 0xffffffffu);
+  });
+}
+
 TEST(DropoutKernel, RateZeroKeepsAll) {
   on_backends([]<class Queue, class T>() { check<Queue, T>({5, 33}, 0, 0.0f, {1, 1000, 1}, 8); });
 }

@@ -206,6 +206,7 @@ Tensor Decoder::attend(const BlockWeights& weights, const Tensor& projected, con
 Tensor Decoder::drop(const Tensor& x, const DropoutPlace& dropout, std::uint32_t place) const {
   if (dropout.rate == 0) return x;
   const PhiloxKey key = philox_key(dropout.seed, Purpose::dropout, dropout.step, place);
+  if (dropout.on_device.defined()) return unfurl::dropout(x, dropout.rate, key, dropout.on_device);
   return unfurl::dropout(x, dropout.rate, key, dropout.first_token * static_cast<std::uint64_t>(config_.width));
 }
 

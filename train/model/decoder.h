@@ -30,6 +30,7 @@ struct DropoutPlace {
   std::uint32_t step = 0;
   std::uint64_t first_token = 0;
   double rate = 0;
+  Tensor on_device = {};  // where defined: `step` and `first_token` are read from it (core/ops/dropout.h)
 };
 
 struct LossOptions {

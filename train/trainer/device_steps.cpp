@@ -11,7 +11,6 @@ DeviceSteps::DeviceSteps(const Recipe& recipe, Decoder& decoder, Optimizer& opti
       decoder_(decoder),
       optimizer_(optimizer),
       device_(decoder.embedding().device()),
-      graphs_(recipe.model.dropout == 0),
       uploader_(device_, recipe.batch.tokens, recipe.batch.documents) {
   const MemoryName memory("batch");
   loss_ = Tensor::zeros({}, DType::f32, device_);
@@ -53,14 +52,16 @@ void DeviceSteps::tune(const Batch& batch) {
 }
 
 void DeviceSteps::micro_batch(const Batch& batch, Index number, const DropoutPlace& dropout, double weight) {
-  const ModelInputs inputs = uploader_.upload(batch, weight, decoder_.config());
+  const ModelInputs inputs = uploader_.upload(batch, weight, decoder_.config(), dropout.first_token, dropout.step);
+  DropoutPlace place = dropout;
+  place.on_device = uploader_.dropout_position();
   const Index rows = inputs.targets.numel();
-  if (!graphs_ || met_.insert(rows).second) {
+  if (met_.insert(rows).second) {
     const Allocator::GraphMemoryScope memory(Allocator::of(device_));
-    run(inputs, dropout);
+    run(inputs, place);
   } else {
     Graph& graph = micro_batches_[{rows, gradients()}];
-    if (graph.empty()) graph = Graph(device_, [&] { run(inputs, dropout); });
+    if (graph.empty()) graph = Graph(device_, [&] { run(inputs, place); });
     graph.launch();
   }
   on_device(device_,

@@ -53,7 +53,6 @@ class DeviceSteps {
   Decoder& decoder_;
   Optimizer& optimizer_;
   const Device device_;
-  const bool graphs_;  // dropout's random numbers are given to its kernel by the host, anew for each micro-batch
   BatchUploader uploader_;
   Tensor loss_, losses_;  // of this micro-batch, and of all of the step
   std::set<Index> met_;   // numbers of target rows

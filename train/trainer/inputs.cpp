@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/dropout.h"
+
 namespace unfurl::train {
 namespace {
 
@@ -102,12 +104,13 @@ BatchUploader::BatchUploader(Device device, Index tokens, Index documents)
     : device_(device),
       tokens_(tokens),
       documents_(documents),
-      buffers_{Buffer{{device, 6 * section(tokens) + 2 * section(documents + 1)}, {}},
-               Buffer{{device, 6 * section(tokens) + 2 * section(documents + 1)}, {}}} {
+      buffers_{Buffer{{device, 6 * section(tokens) + 2 * section(documents + 1) + section(4)}, {}},
+               Buffer{{device, 6 * section(tokens) + 2 * section(documents + 1) + section(4)}, {}}} {
   const MemoryName memory("batch");
-  const auto numbers = static_cast<Index>((5 * section(tokens) + 2 * section(documents + 1)) / 4);
+  const auto numbers = static_cast<Index>((5 * section(tokens) + 2 * section(documents + 1) + section(4)) / 4);
   numbers_ = Tensor::zeros({numbers}, DType::i32, device);
   weights_ = Tensor::zeros({tokens}, DType::f32, device);
+  position_ = numbers_.span_of(numbers - static_cast<Index>(section(4) / 4), {4});
 }
 
 Index BatchUploader::target_rows(const Batch& batch) const {
@@ -116,7 +119,8 @@ Index BatchUploader::target_rows(const Batch& batch) const {
   return std::min(tokens_, (targets + share - 1) / share * share);
 }
 
-ModelInputs BatchUploader::upload(const Batch& batch, double weight, const ModelConfig& model) {
+ModelInputs BatchUploader::upload(const Batch& batch, double weight, const ModelConfig& model,
+                                  std::uint64_t first_token, std::uint32_t step) {
   check_batch(batch, model);
   require(batch.capacity() == tokens_ && batch.max_documents() == documents_,
           "micro-batch: of {} rows and {} documents, expected {} and {}", batch.capacity(), batch.max_documents(),
@@ -140,6 +144,9 @@ ModelInputs BatchUploader::upload(const Batch& batch, double weight, const Model
   inputs.prefix_lengths = place(padded.prefix_lengths, documents_ + 1);
   inputs.target_rows = place(padded.target_rows, tokens_);
   inputs.targets = place(padded.targets, tokens_);
+  const kernels::DropoutPosition position{first_token, step};
+  std::memcpy(buffer.memory.data() + at, &position, sizeof(position));
+  at += section(4);
   inputs.weights = weights_.span_of(0, {static_cast<Index>(weights.size())});
   std::memcpy(buffer.memory.data() + at, weights.data(), weights.size() * sizeof(float));
   on_device(device_, [&](const auto& queue) {

@@ -26,8 +26,12 @@ class BatchUploader {
   BatchUploader(Device device, Index tokens, Index documents);
 
   /// Queues the copy. The inputs are of use to what is queued until the next upload. Their target rows are as many as
-  /// target_rows() says.
-  ModelInputs upload(const Batch& batch, double weight, const ModelConfig& model);
+  /// target_rows() says. `first_token` and `step` become dropout_position().
+  ModelInputs upload(const Batch& batch, double weight, const ModelConfig& model, std::uint64_t first_token = 0,
+                     std::uint32_t step = 0);
+
+  /// Of the micro-batch that was uploaded last: what a DropoutPlace has on_device.
+  const Tensor& dropout_position() const { return position_; }
 
   /// The number of target rows, a multiple of a sixteenth of the capacity: so many that a graph for each is not too
   /// much.
@@ -40,7 +44,7 @@ class BatchUploader {
   };
   Device device_;
   Index tokens_, documents_;
-  Tensor numbers_, weights_;
+  Tensor numbers_, weights_, position_;
   std::array<Buffer, 2> buffers_;
   std::size_t next_ = 0;
 };

@@ -120,8 +120,11 @@ void TrainStep::start(const std::vector<Batch>& batches, Index step) {
   std::vector<double> losses;
   for (Index number = 0; number < slots * micro_batches; ++number) {
     const Batch& batch = batches[static_cast<std::size_t>(number)];
-    const DropoutPlace dropout{static_cast<std::uint64_t>(recipe_.seed), static_cast<std::uint32_t>(step),
-                               static_cast<std::uint64_t>(number * recipe_.batch.tokens), recipe_.model.dropout};
+    const DropoutPlace dropout{static_cast<std::uint64_t>(recipe_.seed),
+                               static_cast<std::uint32_t>(step),
+                               static_cast<std::uint64_t>(number * recipe_.batch.tokens),
+                               recipe_.model.dropout,
+                               {}};
     if (device_steps_) {
       device_steps_->micro_batch(batch, number, dropout, weight);
     } else {

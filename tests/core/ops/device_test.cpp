@@ -139,6 +139,11 @@ TEST(OnDevices, Dropout) {
   SKIP_WITHOUT_CUDA_DEVICE();
   const PhiloxKey key{7, 1000, 3};
   check_on_devices([&](const Tensors& in) { return Tensors{dropout(in[0], 0.25, key, 64)}; }, {{9, 40}});
+  check_on_devices(
+      [&](const Tensors& in) {
+        return Tensors{dropout(in[0], 0.25, {7, 1000, 0}, ints({64, 0, 3, 0}, in[0]))};  // row 64, step 3
+      },
+      {{9, 40}});
 }
 
 TEST(OnDevices, Attention) {

@@ -117,6 +117,18 @@ TEST_F(DeviceTest, FiftyStepsFollowTheCpu) {
   }
 }
 
+/// Every micro-batch drops its own elements, in graphs too.
+TEST_F(DeviceTest, DropoutDropsWhatTheCpuDrops) {
+  const std::vector<std::string> sets = {"model.dropout=0.3", "train.steps=6",         "train.validate_every=6",
+                                         "batch.slots=2",     "batch.micro_batches=2", "optimizer.learning_rate=1.0e-3",
+                                         "precision=f32"};
+  train(narrow(folder / "cpu", "cpu", sets));
+  for (const std::string& device : devices()) {
+    train(narrow(folder / device, device, sets));
+    EXPECT_LE(relative_difference(folder / device, folder / "cpu"), 1e-4);
+  }
+}
+
 /// palm-tiny as it is, 256 tokens a step: half a minute on CUDA executed on the CPU.
 TEST_F(DeviceTest, FiftyStepsOfPalmTinyFollowTheCpu) {
   if (std::getenv("UNFURL_LONG_TESTS") == nullptr) GTEST_SKIP() << "a long test: scripts/test_long.sh";
