@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build pkg-config
   libblis-serial-dev libhwy-dev libsentencepiece-dev
-  libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev libspdlog-dev libxxhash-dev liblzma-dev
+  libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev libspdlog-dev libxxhash-dev liblzma-dev libcpp-httplib-dev
   libgtest-dev libbenchmark-dev
   libopenmpi-dev openmpi-bin
   "$@"
