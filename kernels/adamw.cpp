@@ -151,17 +151,22 @@ void adamw(const Queue& queue, T* weight, T* m, T* v, T* gradient, const AdamW& 
 }
 
 template <class Queue, class T>
+void sum_squares_of_blocks(const Queue& queue, double* partials, const T* x, Index count) {
+  queue.pool().parallel_for(blocks_of(count), [&](Index block) {
+    const Index first = block * kBlock, size = std::min(kBlock, count - first);
+    if constexpr (std::is_same_v<T, float>) {
+      partials[block] = HWY_DYNAMIC_DISPATCH(squares_float)(x + first, size);
+    } else {
+      partials[block] = HWY_DYNAMIC_DISPATCH(squares_double)(x + first, size);
+    }
+  });
+}
+
+template <class Queue, class T>
 double sum_of_squares(const Queue& queue, const T* x, Index count) {
   const Index blocks = blocks_of(count);
   auto* partial = static_cast<double*>(queue.scratch(static_cast<std::size_t>(blocks) * sizeof(double)));
-  queue.pool().parallel_for(blocks, [&](Index block) {
-    const Index first = block * kBlock, size = std::min(kBlock, count - first);
-    if constexpr (std::is_same_v<T, float>) {
-      partial[block] = HWY_DYNAMIC_DISPATCH(squares_float)(x + first, size);
-    } else {
-      partial[block] = HWY_DYNAMIC_DISPATCH(squares_double)(x + first, size);
-    }
-  });
+  sum_squares_of_blocks(queue, partial, x, count);
   double sum = 0;
   for (Index block = 0; block < blocks; ++block) sum += partial[block];
   return sum;
@@ -169,6 +174,8 @@ double sum_of_squares(const Queue& queue, const T* x, Index count) {
 
 template void adamw(const CpuQueue&, float*, float*, float*, float*, const AdamW&, bool, Index);
 template void adamw(const CpuQueue&, double*, double*, double*, double*, const AdamW&, bool, Index);
+template void sum_squares_of_blocks(const CpuQueue&, double*, const float*, Index);
+template void sum_squares_of_blocks(const CpuQueue&, double*, const double*, Index);
 template double sum_of_squares(const CpuQueue&, const float*, Index);
 template double sum_of_squares(const CpuQueue&, const double*, Index);
 

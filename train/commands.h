@@ -45,6 +45,7 @@ struct TrainOptions {
   std::vector<std::string> sets;
   bool fresh = false;    // starts over where the output folder holds a run
   bool profile = false;  // writes OUTPUT/trace.json
+  double timeout = 600;  // seconds that ranks wait for one another
 };
 int run_train(const TrainOptions& options);
 

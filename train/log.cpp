@@ -6,6 +6,8 @@
 namespace unfurl::train {
 namespace {
 
+int log_rank = 0;
+
 spdlog::logger& logger(LogLevel level) {
   const auto make = [](const char* name, const char* pattern) {
     auto made = spdlog::stderr_color_mt(name);
@@ -20,11 +22,18 @@ spdlog::logger& logger(LogLevel level) {
 
 }  // namespace
 
+void set_log_rank(int rank) { log_rank = rank; }
+
 void log_line(LogLevel level, std::string_view text) {
+  if (log_rank > 0 && level != LogLevel::error) return;
   const auto severity = level == LogLevel::info      ? spdlog::level::info
                         : level == LogLevel::warning ? spdlog::level::warn
                                                      : spdlog::level::err;
-  logger(level).log(severity, "{}", text);
+  if (log_rank > 0) {
+    logger(level).log(severity, "rank {}: {}", log_rank, text);
+  } else {
+    logger(level).log(severity, "{}", text);
+  }
 }
 
 }  // namespace unfurl::train

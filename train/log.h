@@ -9,6 +9,10 @@ namespace unfurl::train {
 
 enum class LogLevel { info, warning, error };
 
+/// From now on this process is that rank of several: only rank 0 writes infos and warnings, and the errors of the
+/// others begin with "rank R: ".
+void set_log_rank(int rank);
+
 /// Writes one line: plain for info, "warning: ..." or "error: ..." otherwise, coloured on a terminal.
 void log_line(LogLevel level, std::string_view text);
 

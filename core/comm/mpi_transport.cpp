@@ -1,5 +1,9 @@
 // The plugin: messages over MPI.
 #include <fmt/format.h>
+
+// Without the C++ bindings of old, whose library is not needed.
+#define OMPI_SKIP_MPICXX 1
+#define MPICH_SKIP_MPICXX 1
 #include <mpi.h>
 
 #include "core/comm/transport.h"

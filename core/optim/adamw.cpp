@@ -4,14 +4,16 @@
 
 namespace unfurl {
 
-AdamW::AdamW(Parameters& parameters, const AdamWOptions& options)
-    : Optimizer(parameters, {.clip_norm = options.clip_norm, .beta1 = options.beta1, .beta2 = options.beta2}),
+AdamW::AdamW(Parameters& parameters, const AdamWOptions& options, OptimizerShare share)
+    : Optimizer(parameters, {.clip_norm = options.clip_norm, .beta1 = options.beta1, .beta2 = options.beta2},
+                std::move(share)),
       options_(options) {
   const MemoryName memory("optimizer");
   for (const ParameterGroup group : {ParameterGroup::decayed, ParameterGroup::undecayed}) {
     const Tensor& gradients = parameters.gradients(group);
     if (!gradients.defined()) continue;
-    const auto zeros = [&] { return Tensor::zeros(gradients.shape(), gradients.dtype(), gradients.device()); };
+    const Index own = shards(group).own().size();
+    const auto zeros = [&] { return Tensor::zeros({own}, gradients.dtype(), gradients.device()); };
     arenas_.push_back({group, zeros(), zeros()});
   }
 }
@@ -30,9 +32,10 @@ void AdamW::update(double learning_rate, double gradient_scale) {
     numbers.step = steps();
     numbers.gradient_scale = gradient_scale;
     const Tensor &weights = parameters().masters(arena.group), &gradients = parameters().gradients(arena.group);
+    const Range own = shards(arena.group).own();
     dispatch_sums("adamw", weights, [&]<class T>(const auto& queue) {
-      kernels::adamw(queue, weights.data<T>(), arena.m.data<T>(), arena.v.data<T>(), gradients.data<T>(), numbers, true,
-                     weights.numel());
+      kernels::adamw(queue, weights.data<T>() + own.begin, arena.m.data<T>(), arena.v.data<T>(),
+                     gradients.data<T>() + own.begin, numbers, true, own.size());
     });
   }
 }
@@ -40,11 +43,13 @@ void AdamW::update(double learning_rate, double gradient_scale) {
 void AdamW::update(const kernels::OptimizerStep* step) {
   for (const Arena& arena : arenas_) {
     const Tensor &weights = parameters().masters(arena.group), &values = parameters().values(arena.group);
+    const Range own = shards(arena.group).own();
+    if (own.size() == 0) continue;
     on_device(weights.device(), [&](const auto& queue) {
-      kernels::adamw_step(queue, weights.data<float>(), arena.m.data<float>(), arena.v.data<float>(),
-                          parameters().gradients(arena.group).template data<float>(),
-                          values.dtype() == DType::bf16 ? values.data<bf16>() : nullptr, step, config(arena),
-                          weights.numel());
+      kernels::adamw_step(queue, weights.data<float>() + own.begin, arena.m.data<float>(), arena.v.data<float>(),
+                          parameters().gradients(arena.group).template data<float>() + own.begin,
+                          values.dtype() == DType::bf16 ? values.data<bf16>() + own.begin : nullptr, step,
+                          config(arena), own.size());
     });
   }
 }
@@ -52,8 +57,9 @@ void AdamW::update(const kernels::OptimizerStep* step) {
 std::vector<StateTensor> AdamW::state() const {
   std::vector<StateTensor> out;
   for (const Arena& arena : arenas_) {
-    out.push_back({std::string("m.") + name_of(arena.group), arena.m});
-    out.push_back({std::string("v.") + name_of(arena.group), arena.v});
+    const Shards whole = shards(arena.group);
+    out.push_back({std::string("m.") + name_of(arena.group), arena.m, whole.own(), whole.count});
+    out.push_back({std::string("v.") + name_of(arena.group), arena.v, whole.own(), whole.count});
   }
   return out;
 }

@@ -16,9 +16,10 @@ struct AdamWOptions {
 
 class AdamW : public Optimizer {
  public:
-  AdamW(Parameters& parameters, const AdamWOptions& options);
+  AdamW(Parameters& parameters, const AdamWOptions& options, OptimizerShare share = {});
 
-  /// "m.decayed", "v.decayed", "m.undecayed", "v.undecayed", each laid out as the arena; without those of empty arenas.
+  /// "m.decayed", "v.decayed", "m.undecayed", "v.undecayed", each laid out as the arena, of which a rank has its own
+  /// part; without those of empty arenas.
   std::vector<StateTensor> state() const override;
 
  private:

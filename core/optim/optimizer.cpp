@@ -26,6 +26,13 @@ Index blocks_of(const Parameters& parameters) {
   return blocks;
 }
 
+/// The sum of a group's partial sums.
+double in_order(const double* sums, Index count) {
+  double sum = 0;
+  for (Index i = 0; i < count; ++i) sum += sums[i];
+  return sum;
+}
+
 double sum_of_squares(const Tensor& x) {
   double sum = 0;
   dispatch_sums("gradient_norm", x, [&]<class T>(const auto& queue) {
@@ -48,8 +55,8 @@ kernels::OptimizerStep* Optimizer::OnDevice::step() const {
 
 double* Optimizer::OnDevice::sums() const { return memory.data<double>() + kStepBytes / sizeof(double); }
 
-Optimizer::Optimizer(Parameters& parameters, const kernels::StepPolicy& policy)
-    : parameters_(&parameters), policy_(policy) {
+Optimizer::Optimizer(Parameters& parameters, const kernels::StepPolicy& policy, OptimizerShare share)
+    : parameters_(&parameters), policy_(policy), share_(std::move(share)) {
   Device device = Device::cpu;
   for (const ParameterGroup group : kTrained) {
     const Tensor& gradients = parameters.gradients(group);
@@ -58,6 +65,27 @@ Optimizer::Optimizer(Parameters& parameters, const kernels::StepPolicy& policy)
     if (gradients.defined()) device = gradients.device();
   }
   if (runs_cuda(device)) on_device_ = std::make_unique<OnDevice>(parameters, device);
+}
+
+template <class Body>
+void Optimizer::each_group(Body body) const {
+  Index first = 0;
+  for (const ParameterGroup group : kTrained) {
+    const Tensor& gradients = parameters_->gradients(group);
+    if (!gradients.defined()) continue;
+    body(group, gradients, first);
+    first += kernels::norm_blocks(gradients.numel());
+  }
+}
+
+Shards Optimizer::shards(ParameterGroup group) const {
+  const Tensor& values = parameters_->values(group);
+  return {values.defined() ? values.numel() : 0, share_.ranks, share_.rank};
+}
+
+void Optimizer::gather_sums(double* sums, Index count) const {
+  // Ranks share blocks of gradients as they share their sums.
+  if (share_.ranks > 1) share_.gather_sums(sums, {count, share_.ranks, share_.rank, 1});
 }
 
 double Optimizer::step(double learning_rate) {
@@ -69,12 +97,36 @@ double Optimizer::step(double learning_rate) {
     synchronize(on_device_->device);
     return outcome(pinned.data()).norm;
   }
-  const double norm = gradient_norm(*parameters_);
-  if (!std::isfinite(norm)) return norm;
+  const double total = norm();
+  if (std::isfinite(total)) apply(learning_rate, total);
+  return total;
+}
+
+double Optimizer::norm() {
+  sums_.assign(static_cast<std::size_t>(blocks_of(*parameters_)), 0);
+  double squares = 0;
+  each_group([&](ParameterGroup group, const Tensor& gradients, Index first) {
+    const Range own = shards(group).own();
+    double* const sums = sums_.data() + first;
+    dispatch_sums("gradient_norm", gradients, [&]<class T>(const auto& queue) {
+      kernels::sum_squares_of_blocks(queue, sums + own.begin / kernels::kNormBlock,
+                                     static_cast<const T*>(gradients.data<T>()) + own.begin, own.size());
+    });
+    const Index blocks = kernels::norm_blocks(gradients.numel());
+    gather_sums(sums, blocks);
+    squares += in_order(sums, blocks);
+  });
+  return std::sqrt(squares);
+}
+
+void Optimizer::apply(double learning_rate, double norm) {
   ++steps_;
   const double clip = policy_.clip_norm;
   update(learning_rate, clip > 0 && norm > clip ? clip / norm : 1.0);
-  return norm;
+}
+
+std::string Optimizer::not_finite() const {
+  return share_.ranks > 1 ? first_non_finite(sums_.data()) : unfurl::first_non_finite(*parameters_);
 }
 
 void Optimizer::set_steps(Index steps) {
@@ -97,16 +149,19 @@ void Optimizer::queue_learning_rate(double learning_rate) {
 }
 
 void Optimizer::queue_update() {
-  Index first = 0;
-  on_device(on_device_->device, [&](const auto& queue) {
-    for (const ParameterGroup group : kTrained) {
-      const Tensor& gradients = parameters_->gradients(group);
-      if (!gradients.defined()) continue;
-      kernels::sum_squares_of_blocks(queue, on_device_->sums() + first, gradients.data<const float>(),
-                                     gradients.numel());
-      first += kernels::norm_blocks(gradients.numel());
+  each_group([&](ParameterGroup group, const Tensor& gradients, Index first) {
+    const Range own = shards(group).own();
+    double* const sums = on_device_->sums() + first;
+    if (own.size() > 0) {
+      on_device(on_device_->device, [&](const auto& queue) {
+        kernels::sum_squares_of_blocks(queue, sums + own.begin / kernels::kNormBlock,
+                                       gradients.data<const float>() + own.begin, own.size());
+      });
     }
-    kernels::begin_step(queue, on_device_->step(), on_device_->sums(), first, policy_);
+    gather_sums(sums, kernels::norm_blocks(gradients.numel()));
+  });
+  on_device(on_device_->device, [&](const auto& queue) {
+    kernels::begin_step(queue, on_device_->step(), on_device_->sums(), on_device_->partials, policy_);
   });
   update(on_device_->step());
 }

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "core/comm/shards.h"
 #include "core/device.h"
 #include "core/parameters.h"
 #include "kernels/optimizer_step.h"
@@ -19,7 +20,18 @@ namespace unfurl {
 /// A flat tensor of an optimiser's state: a handle, so that writing into it restores it.
 struct StateTensor {
   std::string name;
-  Tensor tensor;
+  Tensor tensor;    // elements [part.begin, part.end) of the whole, which are those of this rank
+  Range part;       //
+  Index total = 0;  // elements of the whole
+};
+
+/// How the ranks of a run share an optimiser's work: each updates its own part of the parameters and keeps the state of
+/// that part alone (ZeRO stage 1, Rajbhandari et al., 2020). By default there is one rank.
+struct OptimizerShare {
+  int rank = 0, ranks = 1;
+  /// Brings the parts of partial sums of the gradients, in the memory where the gradients are, to all ranks; queued
+  /// where a device is not waited for.
+  std::function<void(double* sums, const Shards& shards)> gather_sums;
 };
 
 /// What came of a step.
@@ -43,6 +55,13 @@ class Optimizer {
   /// waited for, the gradients are cleared then too.)
   double step(double learning_rate);
 
+  /// The first half of a step on the CPU: the norm of all gradients.
+  double norm();
+  /// The second half, where the norm is finite.
+  void apply(double learning_rate, double norm);
+  /// After norm(): the first parameter whose gradient is not finite, as exactly as it is known; "" where all are.
+  std::string not_finite() const;
+
   // The parts of a step on a device that runs CUDA kernels, in this order.
 
   /// Queues the learning rate of the next update.
@@ -64,7 +83,10 @@ class Optimizer {
 
  protected:
   /// The parameters are allocated, with gradients, and outlive the optimiser. `policy.skip_norm` is for devices only.
-  Optimizer(Parameters& parameters, const kernels::StepPolicy& policy);
+  Optimizer(Parameters& parameters, const kernels::StepPolicy& policy, OptimizerShare share = {});
+
+  /// This rank's part of a group's arena.
+  Shards shards(ParameterGroup group) const;
 
   /// Update number steps(), from 1; clears the gradients.
   virtual void update(double learning_rate, double gradient_scale) = 0;
@@ -93,8 +115,16 @@ class Optimizer {
   };
   std::string first_non_finite(const double* sums) const;
 
+  /// Calls body(group, gradients, number of its first partial sum) for each group that is trained.
+  template <class Body>
+  void each_group(Body body) const;
+  /// Brings the partial sums of a group's gradients, from `sums` on, to all ranks.
+  void gather_sums(double* sums, Index count) const;
+
   Parameters* parameters_;
   kernels::StepPolicy policy_;
+  OptimizerShare share_;
+  std::vector<double> sums_;  // on the CPU: the partial sums of the last norm
   Index steps_ = 0;
   std::unique_ptr<OnDevice> on_device_;
 };

@@ -12,6 +12,7 @@
 #include "train/commands.h"
 #include "train/corpus/commands.h"
 #include "train/recipe/pipeline.h"
+#include "train/version.h"
 
 namespace unfurl::train {
 namespace {
@@ -241,6 +242,9 @@ void add_train(CLI::App& parent, Action& action) {
   auto flags = add_recipe(app, options->recipe, options->sets);
   app.add_flag("--fresh", options->fresh, "start over, even where the output folder holds a run");
   app.add_flag("--profile", options->profile, "write OUTPUT/trace.json, for chrome://tracing");
+  app.add_option("--timeout", options->timeout, "seconds that the ranks of a run wait for one another")
+      ->check(from_to(1, 1e6, "from 1 to 1000000"))
+      ->type_name("SECONDS");
   add_threads(app);
   app.callback([options, flags, &action] {
     action = [options, flags] {
@@ -394,7 +398,7 @@ Action parse_arguments(int argc, const char* const* argv) {
   Action action;
   CLI::App root("unfurl trains prompt-expansion models from scratch and expands short queries to prompts.", "unfurl");
   root.require_subcommand(1);
-  root.set_version_flag("--version", "unfurl " UNFURL_VERSION);
+  root.set_version_flag("--version", std::string("unfurl ") + program_version());
   root.footer(
       "`unfurl COMMAND --help` says more, with examples. A first run:\n"
       "  unfurl run recipes/quickstart.yaml");

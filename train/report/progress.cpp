@@ -87,6 +87,7 @@ std::string Progress::line() const {
 }
 
 void Progress::show() {
+  if (options_.quiet) return;
   const std::string text = line();
   if (options_.terminal) {
     fmt::print(options_.out, "\r{}\033[K", text);

@@ -16,6 +16,7 @@ class Progress {
   struct Options {
     std::FILE* out = stderr;
     bool terminal = false;        // rewrite the line in place
+    bool quiet = false;           // show nothing
     double interval = 10;         // seconds between plain lines; on a terminal the line is fresh every 0.1 s
     std::function<double()> now;  // seconds on a clock of any origin; by default the steady clock
   };

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "core/comm/agree.h"
 #include "core/files.h"
 #include "core/safetensors.h"
 #include "train/log.h"
@@ -17,9 +18,30 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kFormat = 1;
 constexpr const char* kModelFile = "model.safetensors";
-constexpr const char* kOptimizerFile = "optimizer-0-of-1.safetensors";
 constexpr const char* kTokenizerFile = "tokenizer.model";
 constexpr const char* kStateFile = "state.json";
+
+std::string optimizer_file(int part, int parts) { return fmt::format("optimizer-{}-of-{}.safetensors", part, parts); }
+
+/// In how many parts an optimiser's state is kept: one a rank, or one where every rank has all of it.
+int parts_of(const std::vector<StateTensor>& state, int ranks) {
+  const bool whole = std::all_of(state.begin(), state.end(), [](const auto& s) { return s.part.size() == s.total; });
+  return whole ? 1 : ranks;
+}
+
+/// The R of "optimizer-I-of-R.safetensors". Throws Error where the files do not say it.
+int optimizer_parts(const Json& files) {
+  const auto& all = files.as_object();
+  const auto found =
+      std::find_if(all.begin(), all.end(), [](const auto& f) { return f.first.starts_with("optimizer-0-of-"); });
+  if (found == all.end()) fail("it names no state of the optimiser");
+  const std::string_view digits = std::string_view(found->first).substr(std::string_view("optimizer-0-of-").size());
+  int parts = 0;
+  std::from_chars(digits.data(), digits.data() + digits.size(), parts);
+  if (parts < 1 || parts > 1 << 20 || optimizer_file(0, parts) != found->first)
+    fail("{} is no name of a part", found->first);
+  return parts;
+}
 
 /// N of a folder named "step-N".
 std::optional<Index> step_of(const std::string& name) {
@@ -60,6 +82,26 @@ void require_finite(const fs::path& run, const CheckpointContent& content) {
                     "optimizer.learning_rate, and start over with --fresh{}",
                     content.step, named.name, other));
   }
+}
+
+/// Writes state.json, with which a checkpoint is whole, and gives the folder its name.
+void commit(const fs::path& aside, const fs::path& target, const CheckpointContent& content, int parts) {
+  Json state = Json::object();
+  state["format"] = kFormat;
+  state["step"] = content.step;
+  for (const auto& [key, value] : content.state.as_object()) state[key] = value;
+  std::vector<std::string> files = {kModelFile, kTokenizerFile};
+  for (int part = 0; part < parts; ++part) files.push_back(optimizer_file(part, parts));
+  for (const std::string& name : files) {
+    const MappedFile file(aside / name);
+    Json entry = Json::object();
+    entry["bytes"] = static_cast<std::int64_t>(file.size());
+    entry["xxh3"] = fmt::format("{:016x}", hash_bytes(file.text()));
+    state["files"][name] = std::move(entry);
+  }
+  write_file(aside / kStateFile, state.dump(2) + "\n");
+  fs::remove_all(target);
+  fs::rename(aside, target);
 }
 
 }  // namespace
@@ -122,37 +164,68 @@ void read_tensors(const fs::path& path, const std::vector<NamedTensor>& tensors)
   }
 }
 
+void read_optimizer(const fs::path& checkpoint, const std::vector<StateTensor>& state) {
+  const Json json = Json::parse(read_file(checkpoint / kStateFile));
+  const int parts = optimizer_parts(json.at("files"));
+  if (parts == 1 && parts_of(state, 2) == 1) {
+    std::vector<NamedTensor> tensors;
+    for (const StateTensor& s : state) tensors.push_back({s.name, s.tensor});
+    return read_tensors(checkpoint / optimizer_file(0, 1), tensors);
+  }
+  std::vector<float> buffer;
+  for (int part = 0; part < parts; ++part) {
+    const fs::path path = checkpoint / optimizer_file(part, parts);
+    const SafetensorsFile file(path);
+    for (const StateTensor& s : state) {
+      const Range theirs = Shards{s.total, parts, part}.own();
+      const FileTensor& found = file.at(s.name);
+      if (found.shape != std::vector<Index>{theirs.size()}) {
+        user_error("{}: \"{}\" is [{}], the model needs [{}]", path.string(), s.name, fmt::join(found.shape, ", "),
+                   theirs.size());
+      }
+      const Range common{std::max(theirs.begin, s.part.begin), std::min(theirs.end, s.part.end)};
+      if (common.size() <= 0) continue;
+      buffer.resize(static_cast<std::size_t>(theirs.size()));
+      file.copy_to(found, buffer.data(), theirs.size());
+      s.tensor.span_of(common.begin - s.part.begin, {common.size()})
+          .write(buffer.data() + (common.begin - theirs.begin));
+    }
+  }
+}
+
 fs::path checkpoint_path(const fs::path& run, Index step) { return run / fmt::format("step-{:06}", step); }
 
-fs::path write_checkpoint(const fs::path& run, const CheckpointContent& content) {
+fs::path write_checkpoint(const fs::path& run, const CheckpointContent& content, Communicator& communicator) {
   require_finite(run, content);
   const fs::path target = checkpoint_path(run, content.step);
   fs::path aside = target;
   aside += ".tmp";
+  const int rank = communicator.rank();
   std::error_code ignored;
-  fs::remove_all(aside, ignored);
   try {
-    make_folder(aside);
-    write_tensors(aside / kModelFile, content.model);
-    write_tensors(aside / kOptimizerFile, content.optimizer);
-    write_file(aside / kTokenizerFile, read_file(content.tokenizer));
-    Json state = Json::object();
-    state["format"] = kFormat;
-    state["step"] = content.step;
-    for (const auto& [key, value] : content.state.as_object()) state[key] = value;
-    for (const char* name : {kModelFile, kOptimizerFile, kTokenizerFile}) {
-      const MappedFile file(aside / name);
-      Json entry = Json::object();
-      entry["bytes"] = static_cast<std::int64_t>(file.size());
-      entry["xxh3"] = fmt::format("{:016x}", hash_bytes(file.text()));
-      state["files"][name] = std::move(entry);
-    }
-    write_file(aside / kStateFile, state.dump(2) + "\n");
-    fs::remove_all(target);
-    fs::rename(aside, target);
-    sync_folder(run);
+    agree(communicator, "checkpoint", [&] {
+      if (rank != 0) return;
+      fs::remove_all(aside, ignored);
+      make_folder(aside);
+    });
+    agree(communicator, "checkpoint", [&] {
+      const int parts = parts_of(content.optimizer, communicator.size());
+      if (rank < parts) {
+        std::vector<NamedTensor> tensors;
+        for (const StateTensor& state : content.optimizer) tensors.push_back({state.name, state.tensor});
+        write_tensors(aside / optimizer_file(rank, parts), tensors);
+      }
+      if (rank != 0) return;
+      write_tensors(aside / kModelFile, content.model);
+      write_file(aside / kTokenizerFile, read_file(content.tokenizer));
+    });
+    agree(communicator, "checkpoint", [&] {
+      if (rank != 0) return;
+      commit(aside, target, content, parts_of(content.optimizer, communicator.size()));
+      sync_folder(run);
+    });
   } catch (const std::exception& error) {
-    fs::remove_all(aside, ignored);
+    if (rank == 0) fs::remove_all(aside, ignored);
     fail("checkpoint of step {}: {}", content.step, error.what());
   }
   return target;
@@ -177,8 +250,12 @@ Json verify_checkpoint(const fs::path& checkpoint) {
     if (state.at("format").as_integer() != kFormat) {
       user_error("{}: format {} is of another version of this program", path.string(), state.at("format").as_integer());
     }
-    for (const char* name : {kModelFile, kOptimizerFile, kTokenizerFile}) {
-      const Json& entry = state.at("files").at(name);
+    const Json& files = state.at("files");
+    std::vector<std::string> needed = {kModelFile, kTokenizerFile};
+    const int parts = optimizer_parts(files);
+    for (int part = 0; part < parts; ++part) needed.push_back(optimizer_file(part, parts));
+    for (const std::string& name : needed) {
+      const Json& entry = files.at(name);
       const MappedFile file(checkpoint / name);
       if (static_cast<std::int64_t>(file.size()) != entry.at("bytes").as_integer() ||
           fmt::format("{:016x}", hash_bytes(file.text())) != entry.at("xxh3").as_string()) {

@@ -1,7 +1,7 @@
 // Checkpoints of a run.
 //
 //   RUN/step-000200/   model.safetensors            weights, f32, by name (joint projections as their parts)
-//                      optimizer-0-of-1.safetensors  the optimiser's state, flat
+//                      optimizer-I-of-R.safetensors  the optimiser's state, flat: the part of rank I of R
 //                      tokenizer.model
 //                      state.json                   everything else, and sizes and checksums of the files above
 //
@@ -12,8 +12,10 @@
 #include <string>
 #include <vector>
 
+#include "core/comm/communicator.h"
 #include "core/error.h"
 #include "core/json.h"
+#include "core/optim/optimizer.h"
 #include "core/parameters.h"
 
 namespace unfurl::train {
@@ -34,9 +36,14 @@ void write_tensors(const std::filesystem::path& path, const std::vector<NamedTen
 /// another shape, or too many.
 void read_tensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors);
 
+/// Fills an optimiser's state, which may be a part of the whole, from the files of a checkpoint, by however many ranks
+/// they were written. Throws UserError as read_tensors does.
+void read_optimizer(const std::filesystem::path& checkpoint, const std::vector<StateTensor>& state);
+
 struct CheckpointContent {
   Index step = 0;
-  std::vector<NamedTensor> model, optimizer;
+  std::vector<NamedTensor> model;
+  std::vector<StateTensor> optimizer;  // of this rank
   std::filesystem::path tokenizer;
   Json state;  // completed with "format", "step" and "files"
 };
@@ -48,8 +55,10 @@ class NotFinite : public Error {
 };
 
 /// Writes `run`/step-N and returns its path. Throws NotFinite where a weight is NaN or infinite, Error where the disk
-/// does not take it; what was there before stays then, and nothing else is left.
-std::filesystem::path write_checkpoint(const std::filesystem::path& run, const CheckpointContent& content);
+/// does not take it; what was there before stays then, and nothing else is left. All ranks call it; each writes its
+/// part of the optimiser's state, rank 0 all else, and they succeed or fail together.
+std::filesystem::path write_checkpoint(const std::filesystem::path& run, const CheckpointContent& content,
+                                       Communicator& communicator);
 
 /// The steps of a run that have a checkpoint, ascending.
 std::vector<Index> checkpoint_steps(const std::filesystem::path& run);

@@ -6,10 +6,11 @@
 
 namespace unfurl::train {
 
-DeviceSteps::DeviceSteps(const Recipe& recipe, Decoder& decoder, Optimizer& optimizer)
+DeviceSteps::DeviceSteps(const Recipe& recipe, Decoder& decoder, Optimizer& optimizer, const DataParallel& ranks)
     : recipe_(recipe),
       decoder_(decoder),
       optimizer_(optimizer),
+      ranks_(ranks),
       device_(decoder.embedding().device()),
       uploader_(device_, recipe.batch.tokens, recipe.batch.documents) {
   const MemoryName memory("batch");
@@ -70,7 +71,7 @@ void DeviceSteps::micro_batch(const Batch& batch, Index number, const DropoutPla
 
 void DeviceSteps::update(double learning_rate) {
   optimizer_.queue_learning_rate(learning_rate);
-  if (!std::exchange(updated_, true)) {
+  if (!std::exchange(updated_, true) || ranks_.ranks() > 1) {  // what ranks exchange is no part of a graph
     optimizer_.queue_update();
   } else {
     Graph& graph = updates_[gradients()];

@@ -11,6 +11,7 @@
 #include <set>
 #include <vector>
 
+#include "core/comm/data_parallel.h"
 #include "core/optim/optimizer.h"
 #include "train/model/decoder.h"
 #include "train/recipe/recipe.h"
@@ -21,7 +22,7 @@ namespace unfurl::train {
 class DeviceSteps {
  public:
   /// All must outlive it.
-  DeviceSteps(const Recipe& recipe, Decoder& decoder, Optimizer& optimizer);
+  DeviceSteps(const Recipe& recipe, Decoder& decoder, Optimizer& optimizer, const DataParallel& ranks);
   ~DeviceSteps();
 
   /// Lets a GPU's matrix library choose its algorithms on a micro-batch. No step is under way; clears the gradients.
@@ -52,6 +53,7 @@ class DeviceSteps {
   const Recipe& recipe_;
   Decoder& decoder_;
   Optimizer& optimizer_;
+  const DataParallel& ranks_;
   const Device device_;
   BatchUploader uploader_;
   Tensor loss_, losses_;  // of this micro-batch, and of all of the step

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "core/names.h"
 #include "train/trainer/checkpoint.h"
+#include "train/version.h"
 
 namespace unfurl::train {
 namespace {
@@ -67,7 +68,7 @@ bool RunState::note_validation(double loss) {
 
 Json to_json(const RunState& state, const Recipe& recipe, std::uint64_t data) {
   Json json = Json::object();
-  json["program"] = "unfurl 0.1.0";
+  json["program"] = std::string("unfurl ") + program_version();
   json["recipe"] = dump_recipe(recipe);
   json["data"] = written(data);
   json["tokens"] = state.tokens;

@@ -8,11 +8,15 @@ namespace unfurl::train {
 namespace {
 
 volatile std::sig_atomic_t stop_signal = 0;
-struct sigaction before_interrupt, before_terminate;
+constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
+struct sigaction before[std::size(kSignals)];
 
+/// A second signal of the kind ends the program at once.
 void remember(int signal) {
   stop_signal = signal;
-  sigaction(signal, signal == SIGINT ? &before_interrupt : &before_terminate, nullptr);
+  for (std::size_t i = 0; i < std::size(kSignals); ++i) {
+    if (kSignals[i] == signal) sigaction(signal, &before[i], nullptr);
+  }
 }
 
 /// Its disposition is the default again: raised once more, the signal ends the program when this returns.
@@ -29,9 +33,9 @@ void end_without_half_written_files() {
   action.sa_flags = SA_RESETHAND;
   sigemptyset(&action.sa_mask);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    struct sigaction before {};
-    sigaction(signal, nullptr, &before);
-    if (before.sa_handler == SIG_DFL) sigaction(signal, &action, nullptr);
+    struct sigaction now {};
+    sigaction(signal, nullptr, &now);
+    if (now.sa_handler == SIG_DFL) sigaction(signal, &action, nullptr);
   }
 }
 
@@ -41,13 +45,15 @@ StopSignals::StopSignals() {
   action.sa_handler = remember;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, &before_interrupt);
-  sigaction(SIGTERM, &action, &before_terminate);
+  for (std::size_t i = 0; i < std::size(kSignals); ++i) {
+    sigaction(kSignals[i], nullptr, &before[i]);
+    // One that is ignored, as nohup does with SIGHUP, stays so.
+    if (before[i].sa_handler != SIG_IGN) sigaction(kSignals[i], &action, nullptr);
+  }
 }
 
 StopSignals::~StopSignals() {
-  sigaction(SIGINT, &before_interrupt, nullptr);
-  sigaction(SIGTERM, &before_terminate, nullptr);
+  for (std::size_t i = 0; i < std::size(kSignals); ++i) sigaction(kSignals[i], &before[i], nullptr);
 }
 
 int StopSignals::received() { return stop_signal; }

@@ -13,14 +13,24 @@
 namespace unfurl::train {
 namespace {
 
-std::unique_ptr<Optimizer> make_optimizer(Parameters& parameters, const OptimizerConfig& config) {
+/// The slots of a rank.
+Index slots_per_rank(const Recipe& recipe, const Communicator* communicator) {
+  const Index slots = recipe.batch.slots, ranks = communicator == nullptr ? 1 : communicator->size();
+  if (slots % ranks == 0 && (ranks & (ranks - 1)) == 0) return slots / ranks;
+  user_error("batch.slots is {}, which {} ranks cannot share in equal parts; start {} ranks or fewer, a power of two{}",
+             slots, ranks, slots, ranks > slots ? ", or set batch.slots higher" : "");
+}
+
+std::unique_ptr<Optimizer> make_optimizer(Parameters& parameters, const OptimizerConfig& config, OptimizerShare share) {
   const MemoryName memory("optimiser state");
   if (config.name == OptimizerKind::adamw) {
-    return std::make_unique<AdamW>(parameters, AdamWOptions{.beta1 = config.beta1,
-                                                            .beta2 = config.beta2,
-                                                            .eps = config.eps,
-                                                            .weight_decay = config.weight_decay,
-                                                            .clip_norm = config.clip_norm});
+    return std::make_unique<AdamW>(parameters,
+                                   AdamWOptions{.beta1 = config.beta1,
+                                                .beta2 = config.beta2,
+                                                .eps = config.eps,
+                                                .weight_decay = config.weight_decay,
+                                                .clip_norm = config.clip_norm},
+                                   std::move(share));
   }
   const AdafactorConfig& a = config.adafactor;
   return std::make_unique<Adafactor>(parameters, AdafactorOptions{.decay = a.decay,
@@ -74,13 +84,15 @@ Batch largest_batch(const Recipe& recipe) {
   return batch;
 }
 
-TrainStep::TrainStep(const Recipe& recipe, Device device, DType dtype)
+TrainStep::TrainStep(const Recipe& recipe, Device device, DType dtype, Communicator* communicator)
     : recipe_(recipe),
       device_(device),
       decoder_(recipe.model, dtype, device, true),
-      optimizer_(make_optimizer(decoder_.parameters(), recipe.optimizer)),
-      slots_(decoder_.parameters(), recipe.batch.slots) {
-  if (runs_cuda(device)) device_steps_ = std::make_unique<DeviceSteps>(recipe, decoder_, *optimizer_);
+      ranks_(communicator == nullptr ? alone_ : *communicator, decoder_.parameters(),
+             recipe.optimizer.name == OptimizerKind::adamw),
+      optimizer_(make_optimizer(decoder_.parameters(), recipe.optimizer, ranks_.share())),
+      slots_(decoder_.parameters(), slots_per_rank(recipe, communicator)) {
+  if (runs_cuda(device)) device_steps_ = std::make_unique<DeviceSteps>(recipe, decoder_, *optimizer_, ranks_);
 }
 
 double TrainStep::learning_rate(Index step) const {
@@ -117,8 +129,10 @@ void TrainStep::start(const std::vector<Batch>& batches, Index step) {
   StepResult result;
   result.step = step;
   for (const Batch& batch : batches) result.tokens += batch.tokens;
-  std::vector<double> losses;
-  for (Index number = 0; number < slots * micro_batches; ++number) {
+  // This rank's micro-batches are those of its slots, which are neighbours.
+  const Index own = slots * micro_batches / ranks_.ranks(), first = own * ranks_.rank();
+  std::vector<double> losses(batches.size(), 0);
+  for (Index number = first; number < first + own; ++number) {
     const Batch& batch = batches[static_cast<std::size_t>(number)];
     const DropoutPlace dropout{static_cast<std::uint64_t>(recipe_.seed),
                                static_cast<std::uint32_t>(step),
@@ -128,12 +142,17 @@ void TrainStep::start(const std::vector<Batch>& batches, Index step) {
     if (device_steps_) {
       device_steps_->micro_batch(batch, number, dropout, weight);
     } else {
-      losses.push_back(micro_batch(batch, dropout, weight));
+      losses[static_cast<std::size_t>(number)] = micro_batch(batch, dropout, weight);
     }
     if ((number + 1) % micro_batches == 0) {
       const TraceScope tree("slot tree");
       slots_.finish_slot();
     }
+  }
+  if (ranks_.ranks() > 1) {
+    const TraceScope sum("sum over ranks");
+    if (!device_steps_) ranks_.gather("losses", losses.data(), slots * micro_batches);
+    ranks_.reduce_gradients();
   }
   const TraceScope update_trace("optimiser");
   if (device_steps_) {
@@ -142,17 +161,15 @@ void TrainStep::start(const std::vector<Batch>& batches, Index step) {
     result.loss = tree_sum(losses, micro_batches);
     update(result);
   }
+  ranks_.gather_values();
   under_way_.push_back(std::move(result));
 }
 
 /// On the CPU, with the loss at hand.
 void TrainStep::update(StepResult& result) {
-  if (std::isfinite(result.loss)) {
-    result.gradient_norm = optimizer_->step(learning_rate(result.step));
-  } else {
-    result.gradient_norm = gradient_norm(decoder_.parameters());
-  }
-  describe(result, std::isfinite(result.gradient_norm) ? "" : first_non_finite(decoder_.parameters()));
+  result.gradient_norm = optimizer_->norm();
+  describe(result, std::isfinite(result.gradient_norm) ? "" : optimizer_->not_finite());
+  if (result.updated) optimizer_->apply(learning_rate(result.step), result.gradient_norm);
   if (!result.updated) clear_gradients(decoder_.parameters());
 }
 
@@ -161,7 +178,8 @@ StepResult TrainStep::finish() {
   StepResult result = std::move(under_way_.front());
   under_way_.pop_front();
   if (device_steps_) {
-    const DeviceSteps::Outcome outcome = device_steps_->wait();
+    DeviceSteps::Outcome outcome = device_steps_->wait();
+    ranks_.gather("losses", outcome.losses.data(), static_cast<Index>(outcome.losses.size()));
     result.loss = tree_sum(outcome.losses, recipe_.batch.micro_batches);
     result.gradient_norm = outcome.update.norm;
     describe(result, outcome.update.bad);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/comm/data_parallel.h"
 #include "core/optim/optimizer.h"
 #include "train/data/batch.h"
 #include "train/model/decoder.h"
@@ -26,11 +27,13 @@ struct StepResult {
 /// real step does.
 class TrainStep {
  public:
-  /// `recipe.model.vocab_size` must be set. bf16 only on a device that runs CUDA kernels, or on meta.
-  TrainStep(const Recipe& recipe, Device device, DType dtype = DType::f32);
+  /// `recipe.model.vocab_size` must be set. bf16 only on a device that runs CUDA kernels, or on meta. The ranks of
+  /// `communicator` share the slots in equal parts; without one there is one rank. Throws UserError where there is no
+  /// such part.
+  TrainStep(const Recipe& recipe, Device device, DType dtype = DType::f32, Communicator* communicator = nullptr);
 
-  /// Updates the weights from `batches`: the slots one after the other, each of recipe.batch.micro_batches. `step`
-  /// counts from 1.
+  /// Updates the weights from `batches`, those of all ranks: the slots one after the other, each of
+  /// recipe.batch.micro_batches. `step` counts from 1.
   StepResult run(const std::vector<Batch>& batches, Index step) {
     start(batches, step);
     return finish();
@@ -55,6 +58,7 @@ class TrainStep {
   Device device() const { return device_; }
   Decoder& decoder() { return decoder_; }
   Optimizer& optimizer() { return *optimizer_; }
+  DataParallel& ranks() { return ranks_; }
 
  private:
   double micro_batch(const Batch& batch, const DropoutPlace& dropout, double weight);
@@ -63,6 +67,8 @@ class TrainStep {
   const Recipe& recipe_;
   const Device device_;
   Decoder decoder_;
+  Communicator alone_;
+  DataParallel ranks_;
   std::unique_ptr<Optimizer> optimizer_;
   SlotTree slots_;
   std::unique_ptr<DeviceSteps> device_steps_;  // where the device runs CUDA kernels

@@ -4,7 +4,10 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <optional>
+#include <sstream>
 
+#include "core/comm/agree.h"
 #include "core/copy.h"
 #include "core/device.h"
 #include "core/files.h"
@@ -24,6 +27,7 @@
 #include "train/trainer/signals.h"
 #include "train/trainer/step.h"
 #include "train/trainer/validate.h"
+#include "train/version.h"
 
 namespace unfurl::train {
 namespace {
@@ -39,13 +43,28 @@ std::size_t peak_process_memory() {
   return static_cast<std::size_t>(usage.ru_maxrss) * 1024;
 }
 
+/// The weights are not finite, on every rank.
+class Diverged : public AgreedError {
+ public:
+  using AgreedError::AgreedError;
+};
+
+/// "train.steps is 50, there 40".
+std::string difference(const std::string& here, const std::string& there) {
+  std::istringstream a(here), b(there);
+  for (std::string x, y; std::getline(a, x) && std::getline(b, y);) {
+    if (x != y) return fmt::format("\"{}\" there, \"{}\" on rank 0", y, x);
+  }
+  return "one is longer";
+}
+
 /// The tokenizer of the run: the recipe's, else that of the checkpoint it starts from, else one made from its data,
-/// which a run that goes on keeps.
-fs::path tokenizer_path(const Recipe& recipe, bool fresh) {
+/// which a run that goes on keeps. `first`: this is the rank that makes it for all.
+fs::path tokenizer_path(const Recipe& recipe, bool fresh, bool first) {
   if (!recipe.tokenizer.path.empty()) return recipe.tokenizer.path;
   if (!recipe.start.empty()) return resolve_checkpoint(recipe.start) / "tokenizer.model";
   const fs::path own = fs::path(recipe.output) / "tokenizer.model";
-  if (fresh || !fs::exists(own) || checkpoint_steps(recipe.output).empty()) train_tokenizer(recipe, own);
+  if (first && (fresh || !fs::exists(own) || checkpoint_steps(recipe.output).empty())) train_tokenizer(recipe, own);
   return own;
 }
 
@@ -68,9 +87,11 @@ class Run {
   void begin();
   void open_data();
   void start_from(const fs::path& checkpoint);
-  bool resume();
+  void load(const std::optional<fs::path>& newest);
+  void resume(const fs::path& checkpoint);
   void start_step();
   void finish_step();
+  void agree_on_signal();
   void finish_steps();
   void do_validation();
   void write_samples();
@@ -78,15 +99,19 @@ class Run {
   void try_checkpoint();
   void write_run_file(bool finished);
   void write_report();
+  void check_same_everywhere();
+  bool is_first() const { return ranks_->rank() == 0; }
   double seconds() const { return seconds_before_ + progress_->seconds(); }
   /// Of the last step that was started.
   Index started() const { return state_.step + step_->under_way(); }
 
   Recipe recipe_;
   TrainSettings settings_;
+  Communicator alone_;
+  Communicator* ranks_;  // of which rank 0 alone writes to the folder, but for the parts of checkpoints
   Placement placement_;
   fs::path folder_;
-  FolderLock lock_;
+  std::optional<FolderLock> lock_;
   fs::path tokenizer_path_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   PreparedData data_;
@@ -101,15 +126,19 @@ class Run {
   RunState state_;             // its loader, updates and seconds are brought up to date for a checkpoint
   double seconds_before_ = 0;  // of earlier sessions
   Index saved_ = -1;           // the step of the last checkpoint
+  int signal_ = 0;             // that stops the run: the greatest that any rank has received
 };
 
 Run::Run(Recipe recipe, const TrainSettings& settings)
     : recipe_(std::move(recipe)),
       settings_(settings),
-      placement_(placement_of(recipe_)),
-      folder_(recipe_.output),
-      lock_(folder_) {
-  const bool new_folder = entries_of(folder_).empty();
+      ranks_(settings.ranks == nullptr ? &alone_ : settings.ranks),
+      folder_(recipe_.output) {
+  agree(*ranks_, "start", [&] {
+    placement_ = placement_of(recipe_);
+    if (is_first()) lock_.emplace(folder_);
+  });
+  const bool new_folder = is_first() && entries_of(folder_).empty();
   try {
     begin();
   } catch (...) {  // nothing is left of a run that could not begin
@@ -123,15 +152,46 @@ Run::Run(Recipe recipe, const TrainSettings& settings)
 
 void Run::begin() {
   Allocator::of(placement_.device).reset_peak();  // what run.json tells is this run's, not that of a stage before
-  open_data();
-  step_ = std::make_unique<TrainStep>(recipe_, placement_.device, placement_.dtype);
-  const bool resumed = !settings_.fresh && resume();
-  if (!resumed) {
+  agree_rank_0_first(*ranks_, "data", [&] { open_data(); });
+  check_same_everywhere();
+  agree(*ranks_, "model",
+        [&] { step_ = std::make_unique<TrainStep>(recipe_, placement_.device, placement_.dtype, ranks_); });
+  std::optional<fs::path> newest;
+  if (!settings_.fresh) {
+    agree(*ranks_, "checkpoints", [&] {
+      if (is_first()) newest = newest_checkpoint(folder_);
+    });
+    const std::string path = text_of_rank_0(*ranks_, "checkpoints", newest ? newest->string() : "");
+    if (!path.empty()) newest = path;
+  }
+  agree(*ranks_, "weights", [&] { load(newest); });
+  if (settings_.fresh && is_first()) {  // only now: a mistake in the recipe must not cost the old run
+    for (const Index step : checkpoint_steps(folder_)) fs::remove_all(checkpoint_path(folder_, step));
+    fs::remove(folder_ / "run.json");
+  }
+  agree(*ranks_, "folder", [&] {
+    if (!is_first()) return;
+    write_file(folder_ / "recipe.yaml", dump_recipe(recipe_));
+    metrics_ = std::make_unique<MetricsWriter>(folder_ / "metrics.jsonl", newest ? state_.step : -1);
+  });
+  Progress::Options options = Progress::standard();
+  options.quiet = !is_first();
+  progress_ = std::make_unique<Progress>(state_.step, recipe_.train.steps, options);
+}
+
+/// From a checkpoint, or anew.
+void Run::load(const std::optional<fs::path>& newest) {
+  if (newest) {
+    resume(*newest);
+  } else {
+    if (!settings_.fresh && !checkpoint_steps(folder_).empty()) {
+      user_error("no checkpoint in {} is whole; start over with --fresh, or set another output", folder_.string());
+    }
     step_->decoder().initialise(static_cast<std::uint64_t>(recipe_.seed));
     if (!recipe_.start.empty()) start_from(resolve_checkpoint(recipe_.start));
   }
-  if (placement_.device == Device::cuda && !(resumed && set_product_choices(state_.products))) {
-    if (resumed && !state_.products.library.empty()) {
+  if (placement_.device == Device::cuda && !(newest && set_product_choices(state_.products))) {
+    if (newest && !state_.products.library.empty()) {
       warn("{} is another matrix library than the run had ({}): its numbers are not those it would have had",
            product_choices().library, state_.products.library);
     }
@@ -140,17 +200,33 @@ void Run::begin() {
     step_->tune(loader_->next(1)[0]);
     loader_->seek(before);
   }
-  if (settings_.fresh) {  // only now: a mistake in the recipe must not cost the old run
-    for (const Index step : checkpoint_steps(folder_)) fs::remove_all(checkpoint_path(folder_, step));
-    fs::remove(folder_ / "run.json");
+}
+
+/// Ranks that are not of one run would train something that nobody asked for.
+void Run::check_same_everywhere() {
+  const std::vector<std::pair<const char*, std::string>> own = {
+      {"version of the program", program_version()},
+      {"recipe", dump_recipe(recipe_)},
+      {"tokenizer", fmt::format("{:016x}", tokenizer_->fingerprint())},
+      {"data", fmt::format("{:016x}", data_.fingerprint)},
+      {"device", described(placement_)},
+  };
+  for (const auto& [what, text] : own) {
+    const std::vector<std::string> all = ranks_->gather_texts("comparison of the ranks", text);
+    agree(*ranks_, "comparison of the ranks", [&, what = what] {
+      for (std::size_t rank = 1; rank < all.size() && is_first(); ++rank) {
+        if (all[rank] == all[0]) continue;
+        const std::string how =
+            std::string_view(what) == "recipe" ? fmt::format(" ({})", difference(all[0], all[rank])) : "";
+        user_error("rank {} has another {} than rank 0{}; start the same program with the same recipe on all ranks",
+                   rank, what, how);
+      }
+    });
   }
-  write_file(folder_ / "recipe.yaml", dump_recipe(recipe_));
-  metrics_ = std::make_unique<MetricsWriter>(folder_ / "metrics.jsonl", resumed ? state_.step : -1);
-  progress_ = std::make_unique<Progress>(state_.step, recipe_.train.steps);
 }
 
 void Run::open_data() {
-  tokenizer_path_ = tokenizer_path(recipe_, settings_.fresh);
+  tokenizer_path_ = tokenizer_path(recipe_, settings_.fresh, is_first());
   tokenizer_ = std::make_shared<const Tokenizer>(tokenizer_path_);
   if (recipe_.model.vocab_size != 0 && recipe_.model.vocab_size != tokenizer_->vocab_size()) {
     user_error("model.vocab_size is {}, but the tokenizer {} has {} pieces; leave model.vocab_size out",
@@ -197,32 +273,20 @@ void Run::start_from(const fs::path& checkpoint) {
   info("starts from {}", checkpoint.string());
 }
 
-std::vector<NamedTensor> optimizer_tensors(const Optimizer& optimizer) {
-  std::vector<NamedTensor> out;
-  for (auto& [name, tensor] : optimizer.state()) out.push_back({name, tensor});
-  return out;
-}
-
-bool Run::resume() {
-  const auto checkpoint = newest_checkpoint(folder_);
-  if (!checkpoint) {
-    if (checkpoint_steps(folder_).empty()) return false;
-    user_error("no checkpoint in {} is whole; start over with --fresh, or set another output", folder_.string());
-  }
-  state_ = read_run_state(verify_checkpoint(*checkpoint), *checkpoint, recipe_, data_.fingerprint);
+void Run::resume(const fs::path& checkpoint) {
+  state_ = read_run_state(verify_checkpoint(checkpoint), checkpoint, recipe_, data_.fingerprint);
   saved_ = state_.step;
   seconds_before_ = state_.seconds;
   loader_->seek(state_.loader);
   step_->optimizer().set_steps(state_.updates);
-  read_tensors(*checkpoint / "model.safetensors", named_tensors(step_->decoder().parameters()));
-  read_tensors(*checkpoint / "optimizer-0-of-1.safetensors", optimizer_tensors(step_->optimizer()));
+  read_tensors(checkpoint / "model.safetensors", named_tensors(step_->decoder().parameters()));
+  read_optimizer(checkpoint, step_->optimizer().state());
   step_->decoder().parameters().round_values();
-  info("goes on from {}", checkpoint->string());
+  info("goes on from {}", checkpoint.string());
   if (const std::string now = described(placement_); !state_.placement.empty() && state_.placement != now) {
     warn("this run was on {} and goes on on {}: its numbers are not those it would have had there", state_.placement,
          now);
   }
-  return true;
 }
 
 /// Starts the next step and finishes the one before. A device that is not waited for has the next step's work when it
@@ -250,16 +314,26 @@ void Run::finish_step() {
     progress_->clear();
     warn("step {}: not finite: {}; the update is skipped", step, result.bad);
     if (++state_.bad_steps >= recipe_.train.non_finite_limit) {
-      fail("step {}: not finite: {}; {} {} in a row; lower optimizer.learning_rate, or look at the data", step,
-           result.bad, state_.bad_steps, plural(state_.bad_steps, "time"));
+      throw AgreedError(  // every rank has the same numbers
+          fmt::format("step {}: not finite: {}; {} {} in a row; lower optimizer.learning_rate, or look at the data",
+                      step, result.bad, state_.bad_steps, plural(state_.bad_steps, "time")));
     }
   } else {
     state_.bad_steps = 0;
   }
-  if (step % recipe_.train.log_every == 0 || step == recipe_.train.steps || !result.updated) {
+  agree_on_signal();
+  if (metrics_ && (step % recipe_.train.log_every == 0 || step == recipe_.train.steps || !result.updated)) {
     metrics_->write(StepMetrics{step, result.loss, step_->learning_rate(step), result.gradient_norm, state_.tokens,
                                 progress_->tokens_per_second(), seconds()});
   }
+}
+
+/// All ranks stop after the same step.
+void Run::agree_on_signal() {
+  std::vector<double> signals(static_cast<std::size_t>(ranks_->size()), 0);
+  signals[static_cast<std::size_t>(ranks_->rank())] = StopSignals::received();
+  step_->ranks().gather("signals", signals.data(), ranks_->size());
+  signal_ = static_cast<int>(*std::max_element(signals.begin(), signals.end()));
 }
 
 void Run::finish_steps() {
@@ -270,9 +344,10 @@ void Run::do_validation() {
   if (!validation_) return;
   progress_->pause();
   const Validation found =
-      validate(step_->decoder(), *validation_, validation_sources_, recipe_.train.validation_tokens);
+      validate(step_->decoder(), *validation_, validation_sources_, recipe_.train.validation_tokens, step_->ranks());
   const bool best = state_.note_validation(found.loss);
-  metrics_->write(ValidationMetrics{state_.step, found.loss, found.bits_per_byte, found.targets, seconds(), best});
+  if (metrics_)
+    metrics_->write(ValidationMetrics{state_.step, found.loss, found.bits_per_byte, found.targets, seconds(), best});
   progress_->clear();
   info("step {}: validation loss {:.4f}, {:.4f} bits per byte{}", state_.step, found.loss, found.bits_per_byte,
        best ? " (best)" : "");
@@ -281,7 +356,7 @@ void Run::do_validation() {
 }
 
 void Run::write_samples() {
-  if (recipe_.samples.queries.empty()) return;
+  if (recipe_.samples.queries.empty() || !is_first()) return;
   if (step_->device() != Device::cpu) {
     if (!on_cpu_) on_cpu_ = std::make_unique<Decoder>(recipe_.model, DType::f32, Device::cpu, false);
     for (const ParameterGroup group : kParameterGroups) {
@@ -301,21 +376,27 @@ void Run::write_samples() {
   }
 }
 
-/// Throws NotFinite for weights that have diverged, Error where the disk does not take them.
+/// Throws Diverged, Error where the disk does not take them.
 void Run::write_checkpoint_now() {
   state_.updates = step_->optimizer().steps();
   state_.seconds = seconds();
   state_.loader = loader_->state();
   state_.placement = described(placement_);
   state_.products = placement_.device == Device::cuda ? product_choices() : ProductChoices();
+  step_->ranks().gather_masters();
   CheckpointContent content;
   content.step = state_.step;
   content.model = named_tensors(step_->decoder().parameters());
-  content.optimizer = optimizer_tensors(step_->optimizer());
+  content.optimizer = step_->optimizer().state();
   content.tokenizer = tokenizer_path_;
   content.state = to_json(state_, recipe_, data_.fingerprint);
-  write_checkpoint(folder_, content);
+  try {
+    write_checkpoint(folder_, content, *ranks_);
+  } catch (const NotFinite& error) {
+    throw Diverged(error.what());
+  }
   saved_ = state_.step;
+  if (!is_first()) return;
   write_run_file(false);
   prune_checkpoints(folder_, recipe_.train.keep, state_.best_step);
 }
@@ -325,7 +406,7 @@ void Run::try_checkpoint() {
   progress_->pause();
   try {
     write_checkpoint_now();
-  } catch (const NotFinite&) {  // no step mends them
+  } catch (const Diverged&) {  // no step mends them
     throw;
   } catch (const Error& error) {
     progress_->clear();
@@ -347,6 +428,7 @@ void Run::write_run_file(bool finished) {
   run["seconds"] = seconds();
   run["parameters"] = step_->decoder().parameters().count();
   run["placement"] = described(placement_);
+  run["ranks"] = ranks_->size();
   run["peak_allocated_bytes"] = static_cast<std::int64_t>(memory.peak);
   run["peak_process_bytes"] = static_cast<std::int64_t>(peak_process_memory());
   write_file(folder_ / "run.json", run.dump(2) + "\n");
@@ -379,12 +461,13 @@ TrainOutcome Run::train() {
        grouped(step_->decoder().parameters().count()), grouped(loader_->examples()),
        plural(loader_->examples(), "pair"),
        grouped(recipe_.batch.slots * recipe_.batch.micro_batches * recipe_.batch.tokens));
-  info("{}: on {}", recipe_.name, described(placement_));
-  if (settings_.profile) Trace::start();
+  info("{}: on {}{}", recipe_.name, described(placement_),
+       ranks_->size() == 1 ? "" : fmt::format(", {}", ranks_->description()));
+  if (settings_.profile && is_first()) Trace::start();
   const auto write_trace = [&] {
     if (Trace::active()) Trace::write(folder_ / "trace.json");
   };
-  while (started() < config.steps && !stopped_early() && StopSignals::received() == 0) {
+  while (started() < config.steps && !stopped_early() && signal_ == 0) {
     start_step();
     if (started() == first + kProfiledSteps) write_trace();
     const bool last = started() == config.steps;
@@ -397,21 +480,24 @@ TrainOutcome Run::train() {
   finish_steps();
   write_trace();
   TrainOutcome outcome;
-  const int signal = StopSignals::received();
+  const int signal = signal_;
   const bool finished = state_.step >= config.steps || stopped_early();
   progress_->clear();
   if (saved_ != state_.step && state_.step > 0) {
     try {
       write_checkpoint_now();
-    } catch (const NotFinite&) {
+    } catch (const Diverged&) {
       throw;
     } catch (const Error& error) {
-      fail("the last checkpoint could not be written: {}; free space in {} and run again", error.what(),
-           folder_.string());
+      throw AgreedError(fmt::format("the last checkpoint could not be written: {}; free space in {} and run again",
+                                    error.what(), folder_.string()));
     }
   }
-  write_run_file(finished);
-  write_report();
+  agree(*ranks_, "end", [&] {
+    if (!is_first()) return;
+    write_run_file(finished);
+    write_report();
+  });
   if (signal != 0 && !finished) {
     info("stopped at step {}; the same command goes on from there", state_.step);
     outcome.exit_code = 128 + signal;

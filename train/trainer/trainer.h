@@ -2,14 +2,16 @@
 #pragma once
 #include <filesystem>
 
+#include "core/comm/communicator.h"
 #include "kernels/types.h"
 #include "train/recipe/recipe.h"
 
 namespace unfurl::train {
 
 struct TrainSettings {
-  bool fresh = false;    // starts over where the output folder holds a run
-  bool profile = false;  // writes OUTPUT/trace.json of the first steps of this session
+  bool fresh = false;             // starts over where the output folder holds a run
+  bool profile = false;           // writes OUTPUT/trace.json of the first steps of this session
+  Communicator* ranks = nullptr;  // that train together, all with the same recipe; null: one rank
 };
 
 struct TrainOutcome {
@@ -29,7 +31,8 @@ struct TrainOutcome {
 ///   report.html     all of it as one page
 ///   recipe.yaml     the resolved recipe
 ///
-/// Throws UserError for data, tokenizer, start or an older run in the folder that do not fit the recipe.
+/// Where ranks train together, each calls it, and all return or throw. Throws UserError for data, tokenizer, start or
+/// an older run in the folder that do not fit the recipe.
 TrainOutcome train_stage(Recipe recipe, const TrainSettings& settings = {});
 
 }  // namespace unfurl::train

@@ -2,6 +2,7 @@
 #pragma once
 #include <vector>
 
+#include "core/comm/data_parallel.h"
 #include "train/data/loader.h"
 #include "train/model/decoder.h"
 
@@ -14,8 +15,8 @@ struct Validation {
 };
 
 /// Over whole micro-batches from the first on, until at least `max_tokens` rows (0: all). `sources` are those of
-/// `batches`.
+/// `batches`. The ranks share the work, and all have the result.
 Validation validate(const Decoder& decoder, const FixedBatches& batches, const std::vector<Source>& sources,
-                    Index max_tokens);
+                    Index max_tokens, DataParallel& ranks);
 
 }  // namespace unfurl::train
