@@ -1,47 +1,95 @@
 // What the benchmarks of a GPU share: its memory full of random numbers, times by CUDA events, and what the GPU can do
 // at most, measured on it at the start.
+//
+// A program built without CUDA but with its kernels executed on the CPU runs the same work once, in small, where it is
+// told to with --simulate: so that a machine without a GPU finds what is wrong in a benchmark. Nothing is timed then,
+// and every line says `simulated`.
 #pragma once
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <exception>
 #include <functional>
+#include <string>
+#include <utility>
 #include <vector>
 
+#include "core/device.h"
+#include "core/error.h"
 #include "kernels/device/runtime.h"
 #include "kernels/matmul.h"
 #include "kernels/matmul_choices.h"
 #include "tests/support/random.h"
+#include "train/recipe/recipe.h"
 
 namespace unfurl::benchmarks {
 
-using kernels::CudaQueue;
+#if defined(UNFURL_CUDA)
+using Queue = kernels::CudaQueue;
+inline constexpr bool kSimulated = false;
+inline constexpr Device kDevice = Device::cuda;
+#else
+using Queue = kernels::HostCudaQueue;
+inline constexpr bool kSimulated = true;
+inline constexpr Device kDevice = Device::host_cuda;
+#endif
 
-/// The exit code of a benchmark that has nothing to run on.
-inline constexpr int kNoGpu = 2;
-
-/// Says so where there is no GPU.
-inline bool gpu_is_here() {
-  if (CudaQueue::device_count() > 0) return true;
-  fmt::print(stderr,
-             "no GPU can be used: there is none, or no driver, or one too old for CUDA 12.8; nothing was run\n");
-  return false;
-}
-
-/// Dense bf16 products with fp32 sums, by the vendor's data sheets, FLOP/s; 0 where it is not known.
-inline double dense_peak(const std::string& gpu) {
-  struct Peak {
-    const char* name;
-    double tflops;
-  };
-  // The first that is part of the name counts.
-  constexpr Peak kPeaks[] = {{"H100 PCIe", 756}, {"H100 NVL", 835}, {"H200 NVL", 835}, {"GH200", 989}, {"H100", 989},
-                             {"H200", 989},      {"H800", 989},     {"A100", 312},     {"A800", 312}};
-  for (const Peak& peak : kPeaks) {
-    if (gpu.find(peak.name) != std::string::npos) return peak.tflops * 1e12;
+/// What a main() of a benchmark does: body(arguments) gives the exit code. Without --simulate in a program that can
+/// only simulate, with it in one that cannot, and without a GPU, it is one line and exit code 2.
+inline int run_benchmark(int count, char** all, const std::function<int(std::vector<std::string>)>& body) {
+  try {
+    std::vector<std::string> arguments(all + 1, all + count);
+    const bool simulate = std::erase(arguments, "--simulate") > 0;
+    if (simulate && !kSimulated)
+      user_error("--simulate needs the build of `cmake --preset host-cuda`; nothing was run");
+    if (!simulate) {
+      const std::string why = why_unusable(Device::cuda);
+      if (!why.empty()) user_error("no GPU can be used: {}; nothing was run", why);
+    }
+    return body(std::move(arguments));
+  } catch (const UserError& error) {
+    fmt::print(stderr, "error: {}\n", error.what());
+    return 2;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "error: {}\n", error.what());
+    return 1;
   }
-  return 0;
 }
+
+/// Presets that a benchmark measures, largest first: a part whose time is up has then measured the most important.
+inline std::vector<std::string> presets_or_all(std::vector<std::string> presets) {
+  if (!presets.empty()) return presets;
+  if (kSimulated) return {"palm-tiny"};
+  return {"palm-1b", "palm-350m", "palm-125m"};
+}
+
+inline train::ModelConfig model_of(const std::string& preset) {
+  train::ModelConfig model = train::parse_recipe("model: {preset: " + preset + "}", preset).model;
+  if (model.vocab_size == 0) model.vocab_size = kSimulated ? 1000 : 32000;
+  return model;
+}
+
+/// The algorithms that were chosen for products before, again at its end; none in between.
+class ChoicesScope {
+ public:
+  ChoicesScope() {
+#if defined(UNFURL_CUDA)
+    before_ = kernels::matmul_choices();
+    kernels::set_matmul_choices({});
+#endif
+  }
+  ~ChoicesScope() {
+#if defined(UNFURL_CUDA)
+    kernels::set_matmul_choices(before_);
+#endif
+  }
+  ChoicesScope(const ChoicesScope&) = delete;
+  ChoicesScope& operator=(const ChoicesScope&) = delete;
+
+ private:
+  std::vector<kernels::MatmulChoice> before_;
+};
 
 inline double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -51,7 +99,7 @@ inline double median(std::vector<double> values) {
 
 class Gpu {
  public:
-  Gpu() : flushed_(queue_.allocate(kFlush)) {}
+  Gpu() : flushed_(kSimulated ? nullptr : queue_.allocate(kFlush)) {}
   ~Gpu() {
     clear();
     queue_.free(flushed_);
@@ -59,7 +107,7 @@ class Gpu {
   Gpu(const Gpu&) = delete;
   Gpu& operator=(const Gpu&) = delete;
 
-  const CudaQueue& queue() const { return queue_; }
+  const Queue& queue() const { return queue_; }
 
   /// Memory of the GPU until clear().
   template <class T>
@@ -73,7 +121,7 @@ class Gpu {
     queue_.fill(out, 0, static_cast<std::size_t>(count) * sizeof(T));
     return out;
   }
-  /// Normal numbers, which repeat after four millions.
+  /// Normal numbers, which repeat after four millions (simulated: 65,536).
   template <class T>
   T* random(Index count) {
     T* out = empty<T>(count);
@@ -101,24 +149,42 @@ class Gpu {
 
   /// The median seconds of body() over `runs` runs after three more. Before each, prepare() runs and the L2 cache is
   /// filled with other data; neither is timed, and while they run the host is done with giving the GPU its work.
+  /// Simulated: body() runs once, and the answer is 0.
   double seconds(const std::function<void()>& body, const std::function<void()>& prepare = {}, int runs = 21) const {
-    std::vector<std::pair<CudaQueue::Event, CudaQueue::Event>> events;
+    if (kSimulated) {
+      if (prepare) prepare();
+      body();
+      queue_.synchronize();
+      return 0;
+    }
+    std::vector<std::pair<Queue::Event, Queue::Event>> events;
     for (int i = 0; i < runs + 3; ++i) {
       if (prepare) prepare();
       queue_.fill(flushed_, static_cast<unsigned char>(i), kFlush);
-      const CudaQueue::Event before = queue_.record();
+      const Queue::Event before = queue_.record();
       body();
-      const CudaQueue::Event after = queue_.record();
+      const Queue::Event after = queue_.record();
       if (i >= 3) events.emplace_back(before, after);
     }
     queue_.synchronize();
     std::vector<double> seconds;
     seconds.reserve(events.size());
-    for (const auto& [before, after] : events) seconds.push_back(CudaQueue::seconds_between(before, after));
+    for (const auto& [before, after] : events) seconds.push_back(Queue::seconds_between(before, after));
     return median(std::move(seconds));
   }
 
-  struct Ceilings {
+  /// The fastest of cuBLASLt's algorithms is what the product runs from now on.
+  template <class T, class C>
+  void choose([[maybe_unused]] kernels::Matrix<C> c, [[maybe_unused]] kernels::Matrix<const T> a,
+              [[maybe_unused]] bool transpose_a, [[maybe_unused]] kernels::Matrix<const T> b,
+              [[maybe_unused]] bool transpose_b, [[maybe_unused]] Index m, [[maybe_unused]] Index n,
+              [[maybe_unused]] Index k, [[maybe_unused]] bool accumulate) const {
+#if defined(UNFURL_CUDA)
+    kernels::choose_matmul<T, C>(queue_, c, a, transpose_a, b, transpose_b, m, n, k, accumulate);
+#endif
+  }
+
+  struct Ceilings {   // all 0 where it is simulated
     double copy = 0;  // bytes/s read plus bytes/s written
     double gemm = 0;  // FLOP/s, bf16 with fp32 sums; 0 without cuBLASLt
     std::string no_gemm;
@@ -126,20 +192,21 @@ class Gpu {
   Ceilings measure_ceilings() {
     Ceilings out;
     {
-      constexpr Index kBytes = Index{1} << 30;
+      constexpr Index kBytes = Index{1} << (kSimulated ? 16 : 30);
       auto* from = random<float>(kBytes / 4);
       auto* to = empty<float>(kBytes / 4);
-      out.copy = 2.0 * kBytes / seconds([&] { queue_.copy(to, from, kBytes); });
+      const double time = seconds([&] { queue_.copy(to, from, kBytes); });
+      if (time > 0) out.copy = 2.0 * kBytes / time;
       clear();
     }
     try {
-      constexpr Index kSide = 8192;
+      constexpr Index kSide = kSimulated ? 64 : 8192;
       const kernels::Matrix<const bf16> a{random<bf16>(kSide * kSide), kSide}, b{random<bf16>(kSide * kSide), kSide};
       const kernels::Matrix<bf16> c{empty<bf16>(kSide * kSide), kSide};
-      kernels::choose_matmul(queue_, c, a, false, b, true, kSide, kSide, kSide, false);
+      choose(c, a, false, b, true, kSide, kSide, kSide, false);
       const double time =
           seconds([&] { kernels::matmul(queue_, c, a, false, b, true, kSide, kSide, kSide, false); }, {}, 11);
-      out.gemm = 2.0 * kSide * kSide * kSide / time;
+      if (time > 0) out.gemm = 2.0 * kSide * kSide * kSide / time;
     } catch (const std::exception& error) {
       out.no_gemm = error.what();
     }
@@ -149,7 +216,7 @@ class Gpu {
 
  private:
   static constexpr std::size_t kFlush = std::size_t{256} << 20;  // bytes: several times any L2
-  static constexpr Index kPool = Index{1} << 22;
+  static constexpr Index kPool = Index{1} << (kSimulated ? 16 : 22);
 
   template <class T>
   const T* upload_forever(const std::vector<T>& values) {
@@ -159,9 +226,27 @@ class Gpu {
     return static_cast<const T*>(out);
   }
 
-  CudaQueue queue_;
+  Queue queue_;
   void* flushed_;
   std::vector<void*> memory_;
 };
+
+/// What the figures below it were measured on.
+inline void print_heading(const Gpu::Ceilings& ceilings) {
+  if (kSimulated) {
+    fmt::print("simulated: CUDA kernels executed on the CPU, in small; nothing is timed\n");
+    return;
+  }
+  const kernels::DeviceProperties device = Queue::properties();
+  std::string library = "no cuBLASLt";
+#if defined(UNFURL_CUDA)
+  if (ceilings.gemm > 0) library = fmt::format("cuBLASLt {}", kernels::cublaslt_version());
+#endif
+  fmt::print("{}, compute capability {}.{}, {} multiprocessors, {}\n", device.name, device.major, device.minor,
+             device.multiprocessors, library);
+  fmt::print("ceilings: copy {:.2f} TB/s, bf16 GEMM {}\n", ceilings.copy * 1e-12,
+             ceilings.gemm > 0 ? fmt::format("{:.0f} TFLOP/s", ceilings.gemm * 1e-12) : "n/a: " + ceilings.no_gemm);
+  std::fflush(stdout);
+}
 
 }  // namespace unfurl::benchmarks

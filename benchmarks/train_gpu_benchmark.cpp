@@ -5,12 +5,13 @@
 //   build/cuda/train_gpu_benchmark losses STEPS PRESET       the loss of each step, one a line
 //   build/cuda/train_gpu_benchmark export FOLDER PRESET      weights.safetensors and work.json: what a peer needs
 //
-// PRESET: palm-125m, palm-350m, palm-1b (default: all), or palm-tiny. Exit code 2 where there is no GPU.
+// PRESET: palm-1b, palm-350m, palm-125m (default: all), or palm-tiny. Exit code 2 where there is no GPU.
+// build/host-cuda/train_gpu_benchmark --simulate ...: the same on the CPU in small (palm-tiny), without times.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <exception>
+#include <cstdlib>
 #include <map>
 #include <string>
 #include <vector>
@@ -21,21 +22,28 @@
 #include "core/device.h"
 #include "core/trace.h"
 #include "train/trainer/inputs.h"
+#include "train/trainer/plan.h"
 
 namespace unfurl::train {
 namespace {
 
-constexpr Index kWarmUp = 10, kTimed = 30, kProfiled = 5;
+using benchmarks::kDevice;
+using benchmarks::kSimulated;
+using benchmarks::Queue;
+
+constexpr Index kWarmUp = kSimulated ? 2 : 10, kTimed = kSimulated ? 2 : 30, kProfiled = kSimulated ? 1 : 5;
+constexpr Index kVocabulary = kSimulated ? 512 : 32000, kContext = kSimulated ? 48 : 256;
+constexpr Index kDocuments = kSimulated ? 3 : 128;  // of a step
 
 Recipe recipe_of(const std::string& preset) {
   return parse_recipe(fmt::format(R"(
-model: {{preset: {}, vocab_size: 32000, context: 256, dropout: 0}}
-batch: {{slots: 1, micro_batches: 1, tokens: 32768, documents: 128}}
+model: {{preset: {}, vocab_size: {}, context: {}, dropout: 0}}
+batch: {{slots: 1, micro_batches: 1, tokens: {}, documents: {}}}
 optimizer: {{name: adamw, learning_rate: 3.0e-4, beta1: 0.9, beta2: 0.95, eps: 1.0e-8, weight_decay: 0.1, clip_norm: 1}}
 schedule: {{name: constant, warmup_steps: 10}}
 train: {{steps: 1000}}
 )",
-                                  preset),
+                                  preset, kVocabulary, kContext, kDocuments * kContext, kDocuments),
                       preset);
 }
 
@@ -65,7 +73,7 @@ std::string class_of(const std::string& name) {
 
 /// Each operation waits for the GPU before and after: so the shares are of time in kernels, and of their launches.
 void print_shares(Work& work) {
-  const ModelInputs inputs = model_inputs(work.first_batch(), 1e-4, work.decoder().embedding().dtype(), Device::cuda);
+  const ModelInputs inputs = model_inputs(work.first_batch(), 1e-4, work.decoder().embedding().dtype(), kDevice);
   const auto once = [&] {
     Tape tape;
     Tensor loss;
@@ -79,7 +87,7 @@ void print_shares(Work& work) {
   };
   once();
   const auto path = std::filesystem::temp_directory_path() / fmt::format("unfurl-trace-{}.json", ::getpid());
-  Trace::start([] { synchronize(Device::cuda); });
+  Trace::start([] { synchronize(kDevice); });
   for (Index i = 0; i < kProfiled; ++i) once();
   Trace::write(path);
   const auto by_name = own_seconds(Json::parse(read_file(path)));
@@ -93,15 +101,21 @@ void print_shares(Work& work) {
   std::vector<std::pair<double, std::string>> rows;
   for (const auto& [name, seconds] : classes) rows.emplace_back(seconds, name);
   std::sort(rows.rbegin(), rows.rend());
+  if (kSimulated) {
+    fmt::print("  simulated: {} classes of kernels\n", rows.size());
+    return;
+  }
+  fmt::print("  each operation alone, with its launch, {:.2f} ms in all:\n", 1e3 * all / kProfiled);
   for (const auto& [seconds, name] : rows) {
     fmt::print("  {:5.1f} %  {:9.3f} ms  {}\n", 100 * seconds / all, 1e3 * seconds / kProfiled, name);
   }
 }
 
 void measure(const std::string& preset) {
-  const kernels::DeviceProperties device = properties_of(Device::cuda);
-  Work work(recipe_of(preset), Prefixes::none, Device::cuda, DType::bf16);
-  const auto& queue = device_queue<kernels::CudaQueue>();
+  Work work(recipe_of(preset), Prefixes::none, kDevice, DType::bf16);
+  work.tune();
+  const auto& queue = device_queue<Queue>();
+  double loss = 0;
   // Two steps are under way, as in the trainer: the GPU never waits for the host.
   const auto run = [&](Index steps) {
     work.start();
@@ -109,46 +123,51 @@ void measure(const std::string& preset) {
       work.start();
       work.finish();
     }
-    work.finish();
+    loss = work.finish();
   };
   run(kWarmUp);
-  Allocator::of(Device::cuda).reset_peak();
+  Allocator::of(kDevice).reset_peak();
   const auto before = queue.record();
   run(kTimed);
   const auto after = queue.record();
-  const double seconds = kernels::CudaQueue::seconds_between(before, after) / kTimed;
+  if (kSimulated) {
+    fmt::print("{}: simulated, {} steps, loss {:.4f}\n", preset, kWarmUp + kTimed, loss);
+    print_shares(work);
+    return;
+  }
+  const kernels::DeviceProperties device = properties_of(kDevice);
+  const double seconds = Queue::seconds_between(before, after) / kTimed;
   const double rate = static_cast<double>(work.tokens()) / seconds;
   const double flops = flops_per_token(work.recipe().model, work.decoder().parameters().count());
-  const double peak = benchmarks::dense_peak(device.name);
-  const kernels::DeviceProperties now = properties_of(Device::cuda);
+  const double peak = dense_peak(device.name);
   fmt::print("{}: {:.1f} tokens/s, step {:.2f} ms, MFU {}, peak memory {:.1f} GiB of tensors, {:.1f} GiB in use\n",
              preset, rate, seconds * 1e3, peak > 0 ? fmt::format("{:.1f} %", 100 * rate * flops / peak) : "n/a",
-             static_cast<double>(Allocator::of(Device::cuda).statistics().peak) * 0x1p-30,
-             static_cast<double>(now.memory - now.free_memory) * 0x1p-30);
+             static_cast<double>(Allocator::of(kDevice).statistics().peak) * 0x1p-30,
+             static_cast<double>(device.memory - device.free_memory) * 0x1p-30);
   std::fflush(stdout);
   print_shares(work);
   std::fflush(stdout);
 }
 
-int run(const std::vector<std::string>& arguments) {
+int run(std::vector<std::string> arguments) {
   const std::string mode = arguments.empty() ? "speed" : arguments[0];
   if (mode == "speed") {
-    std::vector<std::string> presets(arguments.begin() + (arguments.empty() ? 0 : 1), arguments.end());
-    if (presets.empty()) presets = {"palm-125m", "palm-350m", "palm-1b"};
-    for (const std::string& preset : presets) measure(preset);
+    if (!arguments.empty()) arguments.erase(arguments.begin());
+    for (const std::string& preset : benchmarks::presets_or_all(std::move(arguments))) measure(preset);
     return 0;
   }
   if ((mode != "losses" && mode != "export") || arguments.size() != 3) {
-    fmt::print(stderr, "usage: train_gpu_benchmark speed [PRESET ...] | losses STEPS PRESET | export FOLDER PRESET\n");
-    return 2;
+    user_error("usage: train_gpu_benchmark speed [PRESET ...] | losses STEPS PRESET | export FOLDER PRESET");
   }
-  Work work(recipe_of(arguments[2]), Prefixes::none, Device::cuda, DType::bf16);
+  Work work(recipe_of(arguments[2]), Prefixes::none, kDevice, DType::bf16);
   if (mode == "export") {
     work.write(arguments[1]);
     return 0;
   }
-  const Index steps = std::stoll(arguments[1]);
-  for (Index i = 0; i < steps; ++i) {
+  const int steps = std::atoi(arguments[1].c_str());
+  if (steps < 1) user_error("losses: '{}' is no number of steps", arguments[1]);
+  work.tune();
+  for (int i = 0; i < steps; ++i) {
     fmt::print("{:.9g}\n", work.run());
     std::fflush(stdout);
   }
@@ -159,14 +178,5 @@ int run(const std::vector<std::string>& arguments) {
 }  // namespace unfurl::train
 
 int main(int count, char** arguments) {
-  try {
-    if (!unfurl::benchmarks::gpu_is_here()) return unfurl::benchmarks::kNoGpu;
-    return unfurl::train::run({arguments + 1, arguments + count});
-  } catch (const unfurl::UserError& error) {
-    fmt::print(stderr, "error: {}\n", error.what());
-    return 2;
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "error: {}\n", error.what());
-    return 1;
-  }
+  return unfurl::benchmarks::run_benchmark(count, arguments, unfurl::train::run);
 }

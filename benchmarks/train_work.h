@@ -78,6 +78,8 @@ class Work {
     for (Index i = 0; i < kBatches; ++i) batches_.push_back({make_batch(recipe_, i, prefixes)});
   }
 
+  /// Before the first step, as the trainer does: a GPU's matrix library chooses its algorithms.
+  void tune() { step_.tune(batches_[0][0]); }
   /// One step; its loss.
   double run() {
     start();

@@ -36,16 +36,6 @@ double measure_matmul() {
   return 2.0 * n * n * n / best;
 }
 
-/// The dense peak of a GPU in bf16, FLOP/s, as its maker gives it; 0 where it is not known here.
-double peak_of(const std::string& gpu) {
-  const std::pair<const char*, double> known[] = {
-      {"H200", 989e12}, {"H100 PCIe", 756e12}, {"H100", 989e12}, {"A100", 312e12}};
-  for (const auto& [name, peak] : known) {
-    if (gpu.find(name) != std::string::npos) return peak;
-  }
-  return 0;
-}
-
 /// Pieces of the tokenizer that the run will use; where none has been made yet, as many as it is to get.
 Index vocabulary(const Recipe& recipe) {
   const std::filesystem::path path = recipe.tokenizer.path, start = recipe.start;
@@ -57,6 +47,17 @@ Index vocabulary(const Recipe& recipe) {
 }
 
 }  // namespace
+
+double dense_peak(const std::string& gpu) {
+  constexpr std::pair<const char*, double> kKnown[] = {
+      // the first that is part of the name counts
+      {"H100 PCIe", 756e12}, {"H100 NVL", 835e12}, {"H200 NVL", 835e12}, {"H100", 989e12},
+      {"H200", 989e12},      {"H800", 989e12},     {"A100", 312e12},     {"A800", 312e12}};
+  for (const auto& [name, peak] : kKnown) {
+    if (gpu.find(name) != std::string::npos) return peak;
+  }
+  return 0;
+}
 
 RunPlan plan_run(Recipe recipe, bool measure) {
   if (recipe.model.vocab_size == 0) recipe.model.vocab_size = vocabulary(recipe);
@@ -86,7 +87,7 @@ RunPlan plan_run(Recipe recipe, bool measure) {
     plan.share = kShareOfPeak;
   } else if (plan.placement.device == Device::cuda && plan.placement.dtype == DType::bf16 &&
              why_unusable(Device::cuda).empty()) {
-    plan.flops_per_second = peak_of(properties_of(Device::cuda).name);
+    plan.flops_per_second = dense_peak(properties_of(Device::cuda).name);
     plan.share = kShareOfGpu;
   }
   if (plan.flops_per_second > 0) {

@@ -27,4 +27,8 @@ struct RunPlan {
 /// here.
 RunPlan plan_run(Recipe recipe, bool measure);
 
+/// FLOP/s of dense bf16 products with fp32 sums on a GPU of this name, by its maker's data sheet; 0 where it is not
+/// known here.
+double dense_peak(const std::string& gpu);
+
 }  // namespace unfurl::train
