@@ -45,7 +45,7 @@ inline int run_benchmark(int count, char** all, const std::function<int(std::vec
       user_error("--simulate needs the build of `cmake --preset host-cuda`; nothing was run");
     if (!simulate) {
       const std::string why = why_unusable(Device::cuda);
-      if (!why.empty()) user_error("no GPU can be used: {}; nothing was run", why);
+      if (!why.empty()) user_error("{}; nothing was run", why);
     }
     return body(std::move(arguments));
   } catch (const UserError& error) {

@@ -20,7 +20,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 name=$(basename "$archive" .tar.gz)
 out=$folder/$name
-mkdir -p "$out"/{bin,lib,scripts,benchmarks/peers}
+mkdir -p "$out"/{bin,lib,recipes,scripts,benchmarks/peers}
 for program in "${programs[@]}"; do
   if [[ ! -x $build/$program ]]; then
     echo "bundle: $build has no $program" >&2
@@ -45,12 +45,15 @@ needed=$(for file in "$out"/bin/* "$out"/lib/*; do objdump -T "$file"; done | gr
 
 cp scripts/gpu_check.sh scripts/nvidia_libraries.sh "$out/scripts"
 cp benchmarks/peers/torch_gpu*.py "$out/benchmarks/peers"
+cp recipes/*.yaml "$out/recipes"
 cp LICENSE "$out"
-git describe --always --dirty >"$out/VERSION" 2>/dev/null || echo unknown >"$out/VERSION"
+compiler=$(sed -n 's/^CUDAToolkit_NVCC_EXECUTABLE:[^=]*=//p' "$build/CMakeCache.txt")
+compiler=$("${compiler:-nvcc}" --version 2>/dev/null | sed -n 's/.*release.*, V//p') || true
+echo "$(git describe --always --dirty 2>/dev/null || echo unknown) (nvcc ${compiler:-unknown})" >"$out/VERSION"
 cat >"$out/run" <<'RUN'
 #!/usr/bin/env bash
 # Runs a program of bin/ with NVIDIA's libraries where a toolkit or Python's packages have them.
-# usage: run PROGRAM [ARGUMENTS]        e.g. run unfurl train recipe.yaml
+# usage: run PROGRAM [ARGUMENTS]        e.g. run unfurl run recipes/quickstart.yaml
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 if (($# == 0)) || [[ ! -x $here/bin/$1 ]]; then
@@ -65,8 +68,8 @@ RUN
 chmod +x "$out/run"
 cat >"$out/README" <<README
 unfurl $(cat "$out/VERSION") for Hopper GPUs (sm_90a), x86-64 Linux with ${needed/_/ } or newer.
-  scripts/gpu_check.sh                checks and measures everything; see its top for parts
-  ./run unfurl train recipe.yaml      any program of bin/
+  scripts/gpu_check.sh                        checks and measures everything; see its top for parts
+  ./run unfurl run recipes/quickstart.yaml    any program of bin/; this one needs no GPU
 cuBLASLt 13 must be on the machine (a CUDA toolkit, or Python's nvidia-cublas); cuDNN and NCCL are used where they are.
 README
 

@@ -13,6 +13,7 @@
 #   RESULTS=FILE                  default: benchmarks/results/GPU.md
 #   UNFURL_BINARIES=FOLDER        default: bin/ of a bundle, or build/cuda
 #   UNFURL_PYTHON=PROGRAM         a Python that has PyTorch
+#   FORMS="max-autotune+cudnn"    of PyTorch's training; default: all that torch_gpu.py knows
 #   PART_SECONDS=450              no part takes longer; what was not reached is left for the next call
 #
 # Each result is written when it is there, and what has a result (of these binaries) is not run again: after a kill, or
@@ -58,6 +59,12 @@ export UNFURL_LONG_TESTS=1
 # NVIDIA's libraries may come with a toolkit or with Python packages.
 source scripts/nvidia_libraries.sh
 
+if ! gpu=$("$binaries/kernels_gpu_benchmark" --device 2>&1); then
+  gpu=${gpu##*$'\n'}
+  echo "gpu_check: ${gpu#error: }; \`ctest --preset host-cuda\` checks the CUDA kernels on the CPU" >&2
+  exit 2
+fi
+
 # --- what this machine has ---
 found() { printf '  %-18s %s\n' "$1" "$2"; }
 first_executable() {
@@ -85,22 +92,11 @@ torch=$("$python" -c 'import torch; print(torch.__version__, "cuDNN", torch.back
 cublaslt=$(library libcublasLt.so.13) cudnn=$(library libcudnn.so.9)
 
 echo "gpu_check: what this machine has"
-if gpu=$("$binaries/kernels_gpu_benchmark" --device 2>&1); then
-  gpu_status=0
-  found GPU "$gpu"
-else
-  gpu_status=1
-  found GPU "MISSING: ${gpu##*$'\n'}"
-fi
+found GPU "$gpu"
 found libcublasLt.so.13 "${cublaslt:-MISSING: matrix products, and with them training and decoding, fail}"
 found libcudnn.so.9 "${cudnn:-missing: cuDNN is left out}"
 found PyTorch "${torch:-missing: ${python:-python3} has no torch; comparisons are left out (UNFURL_PYTHON=PROGRAM chooses another)}"
 found compute-sanitizer "${sanitizer:-missing: its checks are left out (looked in PATH, /usr/local/cuda*, /opt/nvidia)}"
-if ((gpu_status != 0)); then
-  echo "gpu_check: without a GPU nothing can be checked here; the CPU's tests, with all CUDA kernels executed on the CPU," \
-    "are: ctest --preset host-cuda" >&2
-  exit 2
-fi
 
 # --- the page of results ---
 slug=$(tr '[:upper:]' '[:lower:]' <<<"$gpu" | tr -cs 'a-z0-9\n' '-' | sed 's/^-//; s/-$//')
@@ -113,7 +109,13 @@ if ! flock --timeout 5 9; then  # who was killed may still be writing
 fi
 build=$(cat "$binaries"/{kernels_tests,core_tests,train_tests,{kernels,train,decode}_gpu_benchmark,unfurl} | sha256sum)
 build=${build:0:12}
-commit=$(cat VERSION 2>/dev/null || git describe --always --dirty 2>/dev/null || echo unknown)
+if [[ -f VERSION ]]; then  # a bundle's
+  commit=$(cat VERSION)
+else
+  compiler=$("$(first_executable "${CUDACXX:-}" "$(command -v nvcc)" /usr/local/cuda*/bin/nvcc)" --version 2>/dev/null |
+    sed -n 's/.*release.*, V//p')
+  commit="$(git describe --always --dirty 2>/dev/null || echo unknown) (nvcc ${compiler:-unknown})"
+fi
 say() { printf '%s\n' "$*" | tee -a "$results"; }
 # What was interrupted has a heading, but no line that ends it: it goes.
 cut_interrupted() {
@@ -128,6 +130,7 @@ cut_interrupted
 if ((again)) || ! grep --quiet --fixed-strings "build $build" "$results"; then
   if ((list == 0)); then
     driver=$(sed -n 's/.*Kernel Module[^0-9]*\([0-9.]*\).*/\1/p' /proc/driver/nvidia/version 2>/dev/null)
+    driver=${driver:-$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1)}
     say
     say "# $gpu: unfurl $commit, build $build"
     say
@@ -239,11 +242,11 @@ item() {
     say "- [!] $id: FAILED, $verdict, $seconds s, $(date -u '+%Y-%m-%d %H:%M:%S')"
     failed+=("$id")
   else
-    say "- [x] $id: $(if [[ ${SHOW:-lines} == lines ]]; then echo done; else summary; fi), $seconds s," \
+    say "- [x] $id: $(if [[ ${SHOW:-lines} == lines ]]; then echo "done"; else summary; fi), $seconds s," \
       "$(date -u '+%Y-%m-%d %H:%M:%S')"
   fi
 }
-summary() { grep --max-count=1 '^\[  PASSED  \]' "$output" | sed 's/.*PASSED  \] //; s/\.$/ passed/' || echo done; }
+summary() { grep --max-count=1 '^\[  PASSED  \]' "$output" | sed 's/.*PASSED  \] //; s/\.$/ passed/' || echo 'done'; }
 # The lines of an item of this build.
 lines_of() { section | awk -v id="### $1" '/^### / || /^- \[/ {on = 0} $0 == id {on = 1; next} on {sub(/^    /, ""); print}'; }
 
@@ -271,63 +274,83 @@ correctness() {
 
 kernels() {
   local preset
+  for preset in "${presets[@]}"; do item "kernels $preset" 240 "$binaries/kernels_gpu_benchmark" "$preset"; done
+  if [[ -z $torch ]]; then return; fi
   for preset in "${presets[@]}"; do
-    item "kernels $preset" 240 "$binaries/kernels_gpu_benchmark" "$preset"
-    if [[ -n $torch ]]; then item "kernels $preset PyTorch" 300 "$python" benchmarks/peers/torch_gpu.py kernels "$preset"; fi
+    item "kernels $preset PyTorch" 300 "$python" benchmarks/peers/torch_gpu.py kernels "$preset"
   done
 }
 
-# What both are given: weights, tokens, and the losses to be met.
+# What both are given: weights, tokens, and the losses to be met. 124 where the part's time is up.
 export_work() {
   local folder=$work/$1-$build
   if [[ -s $folder/losses ]] || ((list)); then return 0; fi
   rm -rf "$folder"
-  "$binaries/train_gpu_benchmark" export "$folder" "$1" >"$output" 2>&1 9>&- &&
-    "$binaries/train_gpu_benchmark" losses 20 "$1" >"$folder/losses.tmp" 2>"$output" 9>&- &&
+  in_time "$output" export "$folder" "$1" && in_time "$folder/losses.tmp" losses "$losses" "$1" &&
     mv "$folder/losses.tmp" "$folder/losses"
 }
+in_time() {  # OUTPUT ARGUMENTS...: train_gpu_benchmark, while the part's time is not up
+  local room=$((part_seconds - (SECONDS - part_started))) to=$1
+  shift
+  ((room >= 5)) || return 124
+  timeout --kill-after=5 "$room" "$binaries/train_gpu_benchmark" "$@" >"$to" 2>"$output" </dev/null 9>&-
+}
+losses=20  # compared
 tokens_per_second() { sed -n 's/.*: *\([0-9.]*\) tokens\/s.*/\1/p' | tail -1; }
 median() { sort -n | awk '{v[NR] = $1} END {if (NR > 0) print (v[int((NR + 1) / 2)] + v[int((NR + 2) / 2)]) / 2}'; }
 
+# Whether the form's losses were ours: its speed counts only then.
+trusted() { section | grep --fixed-strings -- "] training $1 PyTorch $2: " | tail -1 | grep --quiet '^- \[x\]'; }
+
 training() {
-  local preset form rate best best_rate round ours theirs a b
-  for preset in "${presets[@]}"; do
-    item "training $preset" 240 "$binaries/train_gpu_benchmark" speed "$preset"
-    if [[ -z $torch ]]; then continue; fi
-    if ! export_work "$preset"; then
-      say "- [!] training $preset export: FAILED, $(tail -1 "$output")"
-      failed+=("training $preset export")
-      continue
-    fi
-    best='' best_rate=0
-    for form in $("$python" benchmarks/peers/torch_gpu.py forms); do
-      item "training $preset PyTorch $form" 300 "$python" benchmarks/peers/torch_gpu.py train "$work/$preset-$build" "$form"
-      rate=$(lines_of "training $preset PyTorch $form" | tokens_per_second)
-      if [[ -n $rate ]] && awk -v a="$rate" -v b="$best_rate" 'BEGIN {exit !(a > b)}'; then best=$form best_rate=$rate; fi
-    done
-    if [[ -z $best ]]; then continue; fi
-    ours=() theirs=()
-    for round in 1 2 3; do
-      item "training $preset round $round" 180 "$binaries/train_gpu_benchmark" speed "$preset"
-      item "training $preset round $round PyTorch $best" 300 \
-        "$python" benchmarks/peers/torch_gpu.py train "$work/$preset-$build" "$best"
-      ours+=("$(lines_of "training $preset round $round" | tokens_per_second)")
-      theirs+=("$(lines_of "training $preset round $round PyTorch $best" | tokens_per_second)")
-    done
-    if [[ " ${left[*]-} " == *"training $preset "* ]] || ((list)); then continue; fi
-    a=$(printf '%s\n' "${ours[@]}" | grep . | median) b=$(printf '%s\n' "${theirs[@]}" | grep . | median)
-    if [[ -n $a && -n $b ]] && ! has_result "training $preset in all"; then
-      say "- [x] training $preset in all: $a tokens/s, PyTorch ($best) $b," \
-        "ratio $(awk -v a="$a" -v b="$b" 'BEGIN {printf "%.3f", a / b}') (medians of 3 rounds in alternation)"
+  local preset
+  for preset in "${presets[@]}"; do item "training $preset" 240 "$binaries/train_gpu_benchmark" speed "$preset"; done
+  if [[ -z $torch ]]; then return; fi
+  for preset in "${presets[@]}"; do against_torch "$preset"; done
+}
+against_torch() {
+  local preset=$1 form forms rate best='' best_rate=0 round ours=() theirs=() a b status
+  export_work "$preset"
+  status=$?
+  if ((status == 124 || status == 137)); then
+    left+=("training $preset export")
+    return
+  elif ((status != 0)); then
+    say "- [!] training $preset export: FAILED, $(tail -1 "$output"), $(date -u '+%Y-%m-%d %H:%M:%S')"
+    failed+=("training $preset export")
+    return
+  fi
+  read -r -d '' -a forms <<<"${FORMS:-$("$python" benchmarks/peers/torch_gpu.py forms)}" || true
+  for form in "${forms[@]}"; do
+    item "training $preset PyTorch $form" 300 "$python" benchmarks/peers/torch_gpu.py train "$work/$preset-$build" "$form"
+    rate=$(lines_of "training $preset PyTorch $form" | tokens_per_second)
+    if [[ -n $rate ]] && trusted "$preset" "$form" && awk -v a="$rate" -v b="$best_rate" 'BEGIN {exit !(a > b)}'; then
+      best=$form best_rate=$rate
     fi
   done
+  if [[ -z $best || " ${left[*]-} " == *"training $preset PyTorch "* ]]; then return; fi
+  for round in 1 2 3; do
+    item "training $preset round $round" 180 "$binaries/train_gpu_benchmark" speed "$preset"
+    item "training $preset round $round PyTorch $best" 300 \
+      "$python" benchmarks/peers/torch_gpu.py train "$work/$preset-$build" "$best"
+    ours+=("$(lines_of "training $preset round $round" | tokens_per_second)")
+    theirs+=("$(lines_of "training $preset round $round PyTorch $best" | tokens_per_second)")
+  done
+  if [[ " ${left[*]-} " == *"training $preset round "* ]] || ((list)); then return; fi
+  a=$(printf '%s\n' "${ours[@]}" | grep . | median) b=$(printf '%s\n' "${theirs[@]}" | grep . | median)
+  if [[ -n $a && -n $b ]] && ! has_result "training $preset in all"; then
+    say "- [x] training $preset in all: $a tokens/s, PyTorch ($best) $b," \
+      "ratio $(awk -v a="$a" -v b="$b" 'BEGIN {printf "%.3f", a / b}') (medians of 3 rounds in alternation)," \
+      "$(date -u '+%Y-%m-%d %H:%M:%S')"
+  fi
 }
 
 decode() {
   local preset
+  for preset in "${presets[@]}"; do item "decode $preset" 180 "$binaries/decode_gpu_benchmark" "$preset"; done
+  if [[ -z $torch ]]; then return; fi
   for preset in "${presets[@]}"; do
-    item "decode $preset" 180 "$binaries/decode_gpu_benchmark" "$preset"
-    if [[ -n $torch ]]; then item "decode $preset PyTorch" 300 "$python" benchmarks/peers/torch_gpu.py decode "$preset"; fi
+    item "decode $preset PyTorch" 300 "$python" benchmarks/peers/torch_gpu.py decode "$preset"
   done
 }
 

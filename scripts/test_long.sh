@@ -94,8 +94,9 @@ for series in "${chosen[@]}"; do
   # In a process of its own, which ends at the first failure; as part of an `if` it would not.
   set +e
   (set -e && "$series")
-  if (($? != 0)); then failed+=("$series"); fi
+  status=$?
   set -e
+  ((status == 0)) || failed+=("$series")
   echo "test_long: == $series: $((SECONDS - started)) s =="
 done
 if ((${#failed[@]} > 0)); then

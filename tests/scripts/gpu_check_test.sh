@@ -14,7 +14,7 @@ cat >"$folder/bin/stub" <<'STUB'
 name=$(basename "$0")
 case "$name $*" in
   *--device)
-    if [[ -n ${STUB_NO_GPU:-} ]]; then echo "no GPU can be used" >&2; exit 2; fi
+    if [[ -n ${STUB_NO_GPU:-} ]]; then echo "error: no GPU can be used: no driver; nothing was run" >&2; exit 2; fi
     echo "NVIDIA H200"
     exit 0 ;;
   *--version) echo "unfurl 0.1.0"; exit 0 ;;
@@ -42,9 +42,13 @@ case "$name $*" in
     echo "second case" ;;
   train_gpu_benchmark*export*) mkdir -p "$2" ;;
   *eager) echo "eager: 900.0 tokens/s" ;;
+  decode_gpu_benchmark*)
+    echo "a line"
+    [[ -z ${STUB_HANG:-} ]] || exit 124 ;;  # what `timeout` says
+  *wrong) echo "wrong: losses DIFFER"; echo "wrong: 9000.0 tokens/s"; exit 1 ;;
   *compiled) echo "compiled: 1000.0 tokens/s" ;;
   train_gpu_benchmark*speed*) echo "palm-tiny: 1100.0 tokens/s" ;;
-  *losses*) echo 1.5 ;;
+  train_gpu_benchmark*losses*) echo 1.5 ;;
   *) echo "a line" ;;
 esac
 STUB
@@ -71,11 +75,10 @@ ran() { grep --fixed-strings --count -- "$1" "$STUB_LOG" || true; }
 says() { grep --quiet --fixed-strings -- "$1" "$folder/out" || fail "it does not say: $1"; }
 page_has() { grep --quiet --fixed-strings -- "$1" "$RESULTS" || fail "the page has no: $1"; }
 
-# Without a GPU it says what is missing, runs nothing and writes nothing.
-STUB_NO_GPU=1 STUB_NO_TORCH=1 check 2
-says "GPU                MISSING: no GPU can be used"
-says "PyTorch            missing"
-says "without a GPU nothing can be checked here"
+# Without a GPU it says so in a line, runs nothing and writes nothing.
+STUB_NO_GPU=1 check 2
+says "gpu_check: no GPU can be used: no driver; "
+[[ $(wc -l <"$folder/out") == 1 ]] || fail "it says more than a line without a GPU"
 [[ ! -s $STUB_LOG && ! -e $RESULTS ]] || fail "it ran something without a GPU"
 check 2 everything
 says "unknown argument 'everything'"
@@ -138,6 +141,12 @@ for signal in TERM KILL; do
   [[ $(cat "$RESULTS") == "$before"* ]] || fail "after a SIG$signal finished lines are gone"
 done
 
+# What takes longer than it may is told as such, and the next goes on.
+rm "$RESULTS"
+STUB_HANG=1 check 1 decode
+page_has "- [!] decode palm-tiny: FAILED, not done after 180 s"
+page_has "- [x] decode palm-tiny PyTorch: "
+
 # A part whose time is up leaves the rest for the next call.
 rm "$RESULTS"
 STUB_SLEEP=30 PART_SECONDS=6 check 3 kernels decode
@@ -153,6 +162,12 @@ check 0 training
 page_has "- [x] training palm-tiny in all: 1100 tokens/s, PyTorch (compiled) 1000, ratio 1.100"
 check 0 training
 [[ ! -s $STUB_LOG ]] || fail "finished rounds are run again"
+[[ $(grep --line-number "" "$RESULTS" | grep "### training" | head -1) == *"### training palm-tiny" ]] || fail "ours is not first"
+# A form whose losses are others is no peer, however fast.
+rm "$RESULTS"
+FORMS="wrong eager" check 1 training
+page_has "- [!] training palm-tiny PyTorch wrong: FAILED, exit code 1"
+page_has "PyTorch (eager) 900, ratio 1.222"
 
 # Without PyTorch only our own lines; other binaries are another build, and begin anew.
 rm "$RESULTS"
