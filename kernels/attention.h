@@ -52,6 +52,11 @@ struct DecodeShape {
   Index kv_heads = 0;
   Index head_dim = 0;
   double scale = 1;
+  /// Where not null, shared_length is read from there, in the queue's memory, when the kernel runs; the field is then
+  /// the most that it can be.
+  const std::int32_t* shared_length_at = nullptr;
+  /// The most that shared_length and own_lengths[r] together can be; 0: shared_length + own_capacity.
+  Index most_keys = 0;
 };
 template <class Queue, class T>
 void attention_decode(const Queue& queue, Matrix<T> out, Matrix<const T> q, Matrix<const T> shared_k,

@@ -79,6 +79,7 @@ void attention_decode(const Queue& queue, Matrix<T> out, Matrix<const T> q, Matr
                       Matrix<const T> shared_v, const T* own_k, const T* own_v, const std::int32_t* own_lengths,
                       const DecodeShape& shape) {
   const Decode<T> decode{.shape = shape};
+  const Index shared = shape.shared_length_at != nullptr ? *shape.shared_length_at : shape.shared_length;
   const Index dim = shape.head_dim, group = shape.heads / shape.kv_heads, own_stride = shape.kv_heads * dim;
   queue.pool().parallel_for(shape.rows * shape.kv_heads, [&](Index i) {
     const Index row = i / shape.kv_heads, kv_column = i % shape.kv_heads * dim;
@@ -86,7 +87,7 @@ void attention_decode(const Queue& queue, Matrix<T> out, Matrix<const T> q, Matr
     for (Index head = 0; head < group; head += kTileRows) {
       const Index column = kv_column * group + head * dim;
       decode.run(out.row(row) + column, q.row(row) + column, std::min(kTileRows, group - head),
-                 {{{shared_k.data + kv_column, shared_v.data + kv_column, shared_k.stride, shape.shared_length},
+                 {{{shared_k.data + kv_column, shared_v.data + kv_column, shared_k.stride, shared},
                    {own_k + own, own_v + own, own_stride, own_lengths[row]}}});
     }
   });

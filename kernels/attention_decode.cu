@@ -27,15 +27,18 @@ struct Decode {
   const T* own_k;
   const T* own_v;
   const std::int32_t* own_lengths;
+  const std::int32_t* shared_length_at;  // null: shared_length
   float* partials;  // [rows, heads, parts, 2 + head_dim]: greatest score, sum, weighted values. Null: one part
   Index own_capacity;
   int rows, shared_length, kv_heads, group, head_dim, parts;
   float scale;
 
-  UNFURL_DEVICE const T* row_of(const Matrix<const T>& shared, const T* own, int row, int kv_head, int key) const {
+  UNFURL_DEVICE int shared_keys() const { return shared_length_at != nullptr ? *shared_length_at : shared_length; }
+  UNFURL_DEVICE const T* row_of(const Matrix<const T>& shared, const T* own, int row, int kv_head, int shared_count,
+                                int key) const {
     const int column = kv_head * head_dim;
-    if (key < shared_length) return shared.row(key) + column;
-    return own + (row * own_capacity + key - shared_length) * (kv_heads * head_dim) + column;
+    if (key < shared_count) return shared.row(key) + column;
+    return own + (row * own_capacity + key - shared_count) * (kv_heads * head_dim) + column;
   }
   UNFURL_DEVICE float* partial(int row, int head, int part) const {
     return partials + ((Index{row} * kv_heads * group + head) * parts + part) * (2 + head_dim);
@@ -81,12 +84,13 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Decode<T>
   const int kv_head = static_cast<int>(blockIdx.x) % a.kv_heads, row = static_cast<int>(blockIdx.x) / a.kv_heads;
   const int part = static_cast<int>(blockIdx.y), first_head = static_cast<int>(blockIdx.z) * kHeads;
   const int heads = min(kHeads, a.group - first_head), head = kv_head * a.group + first_head, dim = a.head_dim;
-  const int first = part * kKeys, count = min(a.shared_length + a.own_lengths[row] - first, kKeys);
+  const int shared_count = a.shared_keys();
+  const int first = part * kKeys, count = min(shared_count + a.own_lengths[row] - first, kKeys);
   const T* q = a.q.row(row) + head * dim;
   for (int j = warp * kKeysOfWarp; j < count; j += kWarps * kKeysOfWarp) {
     const int at = min(j + lane / kLanes, count - 1);
     float sums[kHeads] = {};
-    score<T, kVectors>(sums, a.row_of(a.shared_k, a.own_k, row, kv_head, first + at), q, heads, dim);
+    score<T, kVectors>(sums, a.row_of(a.shared_k, a.own_k, row, kv_head, shared_count, first + at), q, heads, dim);
 #pragma unroll
     for (int h = 0; h < kHeads; ++h) {
       if (h >= heads) break;
@@ -122,7 +126,7 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Decode<T>
     float values[kHeads] = {};
 #pragma unroll 4
     for (int j = 0; j < count; ++j) {
-      const float v = as_float(a.row_of(a.shared_v, a.own_v, row, kv_head, first + j)[column]);
+      const float v = as_float(a.row_of(a.shared_v, a.own_v, row, kv_head, shared_count, first + j)[column]);
 #pragma unroll
       for (int h = 0; h < kHeads; ++h) {
         if (h < heads) values[h] += s.scores[h][j] * v;
@@ -168,7 +172,8 @@ template <class Queue, class T>
 void attention_decode(const Queue& queue, Matrix<T> out, Matrix<const T> q, Matrix<const T> shared_k,
                       Matrix<const T> shared_v, const T* own_k, const T* own_v, const std::int32_t* own_lengths,
                       const DecodeShape& shape) {
-  const Index parts = max((shape.shared_length + shape.own_capacity + kKeys - 1) / kKeys, Index{1});
+  const Index most = shape.most_keys > 0 ? shape.most_keys : shape.shared_length + shape.own_capacity;
+  const Index parts = max((most + kKeys - 1) / kKeys, Index{1});
   const Index group = shape.heads / shape.kv_heads;
   Decode<T> a = {out,
                  q,
@@ -177,6 +182,7 @@ void attention_decode(const Queue& queue, Matrix<T> out, Matrix<const T> q, Matr
                  own_k,
                  own_v,
                  own_lengths,
+                 shape.shared_length_at,
                  nullptr,
                  shape.own_capacity,
                  static_cast<int>(shape.rows),

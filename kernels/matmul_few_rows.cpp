@@ -118,8 +118,8 @@ void split(const CpuQueue& queue, Index n, Index row_bytes, const Body& body) {
 }
 }  // namespace
 
-template <class Queue, class T>
-void matmul_few_rows(const Queue& queue, Matrix<T> c, Matrix<const T> a, Matrix<const T> b, Index m, Index n, Index k,
+template <class Queue, class T, class C>
+void matmul_few_rows(const Queue& queue, Matrix<C> c, Matrix<const T> a, Matrix<const T> b, Index m, Index n, Index k,
                      bool accumulate) {
   const auto kernel = kernel_for(T{});
   split(queue, n, k * static_cast<Index>(sizeof(T)),

@@ -11,9 +11,9 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kColumns = 2;
 
-template <class T>
+template <class T, class C>
 struct FewRows {
-  Matrix<T> c;
+  Matrix<C> c;
   Matrix<const T> a, b;
   int m;
   Index n, k;
@@ -30,8 +30,8 @@ UNFURL_DEVICE Vector<T> load(const T* from, Index count) {
 }
 
 /// m <= kRows.
-template <class T, int kRows, bool kAligned>
-__global__ void __launch_bounds__(kThreads) few_rows_kernel(FewRows<T> x) {
+template <class T, class C, int kRows, bool kAligned>
+__global__ void __launch_bounds__(kThreads) few_rows_kernel(FewRows<T, C> x) {
   constexpr int kWidth = kVectorSize<T>, kInFlight = kRows > 4 ? 2 : 4;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const Index first = (Index{blockIdx.x} * (kThreads / 32) + static_cast<int>(threadIdx.x) / 32) * kColumns;
@@ -74,37 +74,38 @@ __global__ void __launch_bounds__(kThreads) few_rows_kernel(FewRows<T> x) {
       if (r >= x.m) continue;  // the whole grid
       const float sum = warp_sum(sums[r][j]);
       if (lane != 0 || first + j >= x.n) continue;
-      T* c = x.c.row(r) + first + j;
-      *c = as<T>(x.accumulate ? as_float(*c) + sum : sum);
+      C* c = x.c.row(r) + first + j;
+      *c = as<C>(x.accumulate ? as_float(*c) + sum : sum);
     }
   }
 }
 
-template <class T, int kRows>
-void run(const DeviceQueue& queue, const FewRows<T>& x) {
+template <class T, class C, int kRows>
+void run(const DeviceQueue& queue, const FewRows<T, C>& x) {
   const bool aligned = vector_aligned(x.a.data, x.m == 1 ? 0 : x.a.stride) && vector_aligned(x.b.data, x.b.stride);
   constexpr Index kBlock = kThreads / 32 * kColumns;
-  launch(queue, aligned ? few_rows_kernel<T, kRows, true> : few_rows_kernel<T, kRows, false>,
+  launch(queue, aligned ? few_rows_kernel<T, C, kRows, true> : few_rows_kernel<T, C, kRows, false>,
          dim3(static_cast<unsigned>((x.n + kBlock - 1) / kBlock)), dim3(kThreads), 0, x);
 }
 
 }  // namespace
 
-template <class Queue, class T>
-void matmul_few_rows(const Queue& queue, Matrix<T> c, Matrix<const T> a, Matrix<const T> b, Index m, Index n, Index k,
+template <class Queue, class T, class C>
+void matmul_few_rows(const Queue& queue, Matrix<C> c, Matrix<const T> a, Matrix<const T> b, Index m, Index n, Index k,
                      bool accumulate) {
-  const FewRows<T> x{c, a, b, static_cast<int>(m), n, k, accumulate};
-  if (m == 1) return run<T, 1>(queue, x);
-  if (m == 2) return run<T, 2>(queue, x);
-  if (m <= 4) return run<T, 4>(queue, x);
-  run<T, 8>(queue, x);
+  const FewRows<T, C> x{c, a, b, static_cast<int>(m), n, k, accumulate};
+  if (m == 1) return run<T, C, 1>(queue, x);
+  if (m == 2) return run<T, C, 2>(queue, x);
+  if (m <= 4) return run<T, C, 4>(queue, x);
+  run<T, C, 8>(queue, x);
 }
 
-#define UNFURL_INSTANTIATE(T)                                                                                         \
-  template void matmul_few_rows(const DeviceQueue&, Matrix<T>, Matrix<const T>, Matrix<const T>, Index, Index, Index, \
+#define UNFURL_INSTANTIATE(T, C)                                                                                      \
+  template void matmul_few_rows(const DeviceQueue&, Matrix<C>, Matrix<const T>, Matrix<const T>, Index, Index, Index, \
                                 bool);
-UNFURL_INSTANTIATE(float)
-UNFURL_INSTANTIATE(bf16)
+UNFURL_INSTANTIATE(float, float)
+UNFURL_INSTANTIATE(bf16, bf16)
+UNFURL_INSTANTIATE(bf16, float)
 #undef UNFURL_INSTANTIATE
 
 }  // namespace unfurl::kernels

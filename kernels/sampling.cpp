@@ -264,10 +264,20 @@ void sample(const Queue& queue, std::int32_t* tokens, Accumulator<T>* log_probab
   });
 }
 
-template void sample(const CpuQueue&, std::int32_t*, float*, Matrix<const float>, const float*, const Sampling&, Index,
-                     Index);
-template void sample(const CpuQueue&, std::int32_t*, double*, Matrix<const double>, const float*, const Sampling&,
-                     Index, Index);
+template <class Queue, class T>
+void sample_by(const Queue& queue, std::int32_t* tokens, Accumulator<T>* log_probability, Matrix<const T> logits,
+               const float* uniforms, const Sampling* config, Index rows, Index cols) {
+  sample<Queue, T>(queue, tokens, log_probability, logits, uniforms, *config, rows, cols);
+}
+
+#define UNFURL_INSTANTIATE(T)                                                                                        \
+  template void sample(const CpuQueue&, std::int32_t*, T*, Matrix<const T>, const float*, const Sampling&, Index,    \
+                       Index);                                                                                       \
+  template void sample_by(const CpuQueue&, std::int32_t*, T*, Matrix<const T>, const float*, const Sampling*, Index, \
+                          Index);
+UNFURL_INSTANTIATE(float)
+UNFURL_INSTANTIATE(double)
+#undef UNFURL_INSTANTIATE
 
 }  // namespace unfurl::kernels
 #endif

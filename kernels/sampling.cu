@@ -25,6 +25,7 @@ struct Sample {
   float* log_probability;
   Matrix<const T> logits;
   const float* uniforms;
+  const Sampling* config_at;  // null: config
   Sampling config;
   int cols;
 };
@@ -227,6 +228,7 @@ __global__ void __launch_bounds__(kThreads, 1) sample_kernel(Sample<T> a) {
   Scratch& s = shared[0];
   const Index row = blockIdx.x;
   const T* x = a.logits.row(row);
+  const Sampling config = a.config_at != nullptr ? *a.config_at : a.config;
   const int thread = static_cast<int>(threadIdx.x);
 
   float top = -INFINITY;
@@ -239,9 +241,9 @@ __global__ void __launch_bounds__(kThreads, 1) sample_kernel(Sample<T> a) {
     }
     return;
   }
-  const float scale = 1.0f / a.config.temperature;
+  const float scale = 1.0f / config.temperature;
   int token;
-  if (!(a.config.temperature > 0) || !(scale < INFINITY) || !(top < INFINITY)) {
+  if (!(config.temperature > 0) || !(scale < INFINITY) || !(top < INFINITY)) {
     if (thread == 0) s.members = a.cols;
     __syncthreads();
     for (int i = thread; i < a.cols; i += kThreads) {
@@ -258,7 +260,7 @@ __global__ void __launch_bounds__(kThreads, 1) sample_kernel(Sample<T> a) {
     __syncthreads();
     for_each_token(x, top, scale, a.cols, [&](const Token& t, Mass mass, float probability) {
       count_token(s, t.digit(0), mass);
-      if (a.config.min_p > 0 && probability >= a.config.min_p) atomicAdd(&s.enough, 1);
+      if (config.min_p > 0 && probability >= config.min_p) atomicAdd(&s.enough, 1);
     });
     sum_histogram(s, s.first);
     Prefix kept{0, 0, -1};
@@ -267,13 +269,13 @@ __global__ void __launch_bounds__(kThreads, 1) sample_kernel(Sample<T> a) {
       kept.count += s.first[b].count;
     }
     const Mass all = kept.mass;
-    if (a.config.top_k > 0 && a.config.top_k < kept.count) {
-      kept = find(s, x, top, scale, a.cols, static_cast<int>(a.config.top_k), all + 1);
+    if (config.top_k > 0 && config.top_k < kept.count) {
+      kept = find(s, x, top, scale, a.cols, static_cast<int>(config.top_k), all + 1);
     }
-    if (a.config.top_p < 1) {
-      kept = find(s, x, top, scale, a.cols, kept.count, part_of(kept.mass, a.config.top_p, false));
+    if (config.top_p < 1) {
+      kept = find(s, x, top, scale, a.cols, kept.count, part_of(kept.mass, config.top_p, false));
     }
-    if (a.config.min_p > 0 && s.enough < kept.count) {
+    if (config.min_p > 0 && s.enough < kept.count) {
       kept = find(s, x, top, scale, a.cols, s.enough < 1 ? 1 : s.enough, all + 1);
     }
     token = find(s, x, top, scale, a.cols, kept.count, part_of(kept.mass, a.uniforms[row], true)).token;
@@ -289,23 +291,35 @@ __global__ void __launch_bounds__(kThreads, 1) sample_kernel(Sample<T> a) {
   if (thread == 0) a.log_probability[row] = as_float(x[token]) - top - logf(sum);
 }
 
-}  // namespace
-
-template <class Queue, class T>
-void sample(const Queue& queue, std::int32_t* tokens, Accumulator<T>* log_probability, Matrix<const T> logits,
-            const float* uniforms, const Sampling& config, Index rows, Index cols) {
-  const Sample<T> a{tokens, log_probability, logits, uniforms, config, static_cast<int>(cols)};
+template <class T>
+void run(const DeviceQueue& queue, const Sample<T>& a, Index rows) {
   const dim3 grid(static_cast<unsigned>(rows));
-  if (cols <= 4096) {
+  if (a.cols <= 4096) {
     launch(queue, sample_kernel<T, 128>, grid, dim3(128), 0, a);
   } else {
     launch(queue, sample_kernel<T, 1024>, grid, dim3(1024), 0, a);
   }
 }
 
-#define UNFURL_INSTANTIATE(T)                                                                                     \
-  template void sample(const DeviceQueue&, std::int32_t*, float*, Matrix<const T>, const float*, const Sampling&, \
-                       Index, Index);
+}  // namespace
+
+template <class Queue, class T>
+void sample(const Queue& queue, std::int32_t* tokens, Accumulator<T>* log_probability, Matrix<const T> logits,
+            const float* uniforms, const Sampling& config, Index rows, Index cols) {
+  run<T>(queue, {tokens, log_probability, logits, uniforms, nullptr, config, static_cast<int>(cols)}, rows);
+}
+
+template <class Queue, class T>
+void sample_by(const Queue& queue, std::int32_t* tokens, Accumulator<T>* log_probability, Matrix<const T> logits,
+               const float* uniforms, const Sampling* config, Index rows, Index cols) {
+  run<T>(queue, {tokens, log_probability, logits, uniforms, config, {}, static_cast<int>(cols)}, rows);
+}
+
+#define UNFURL_INSTANTIATE(T)                                                                                        \
+  template void sample(const DeviceQueue&, std::int32_t*, float*, Matrix<const T>, const float*, const Sampling&,    \
+                       Index, Index);                                                                                \
+  template void sample_by(const DeviceQueue&, std::int32_t*, float*, Matrix<const T>, const float*, const Sampling*, \
+                          Index, Index);
 UNFURL_INSTANTIATE(float)
 UNFURL_INSTANTIATE(bf16)
 #undef UNFURL_INSTANTIATE

@@ -25,4 +25,9 @@ template <class Queue, class T>
 void sample(const Queue& queue, std::int32_t* tokens, Accumulator<T>* log_probability, Matrix<const T> logits,
             const float* uniforms, const Sampling& config, Index rows, Index cols);
 
+/// The same with the settings in the queue's memory, read when the kernel runs.
+template <class Queue, class T>
+void sample_by(const Queue& queue, std::int32_t* tokens, Accumulator<T>* log_probability, Matrix<const T> logits,
+               const float* uniforms, const Sampling* config, Index rows, Index cols);
+
 }  // namespace unfurl::kernels

@@ -232,9 +232,7 @@ template <class Queue, class T, class C>
 void matmul(const Queue& queue, Matrix<C> c, Matrix<const T> a, bool transpose_a, Matrix<const T> b, bool transpose_b,
             Index m, Index n, Index k, bool accumulate) {
   if (trivial(queue, c, m, n, k, accumulate)) return;
-  if constexpr (std::is_same_v<T, C>) {
-    if (m <= kFewRows && !transpose_a && transpose_b) return matmul_few_rows(queue, c, a, b, m, n, k, accumulate);
-  }
+  if (m <= kFewRows && !transpose_a && transpose_b) return matmul_few_rows(queue, c, a, b, m, n, k, accumulate);
   const Product product(c, a, transpose_a, b, transpose_b, m, n, k, accumulate);
   product.run(queue, algorithm_of(queue, product));
 }

@@ -34,10 +34,8 @@ template <class T, class C>
 void product(const HostCudaQueue& queue, Matrix<C> c, Matrix<const T> a, bool transpose_a, Matrix<const T> b,
              bool transpose_b, Index m, Index n, Index k, bool accumulate) {
   if (m <= 0 || n <= 0) return;
-  if constexpr (std::is_same_v<T, C>) {
-    if (m <= kFewRows && k > 0 && !transpose_a && transpose_b) {
-      return matmul_few_rows(queue, c, a, b, m, n, k, accumulate);
-    }
+  if (m <= kFewRows && k > 0 && !transpose_a && transpose_b) {
+    return matmul_few_rows(queue, c, a, b, m, n, k, accumulate);
   }
   queue.submit([=] {
     const CpuQueue cpu(ThreadPool::global());

@@ -339,6 +339,7 @@ struct DecodeCase {
   std::vector<std::int32_t> own_lengths;
   Index heads, kv_heads, head_dim;
   bool aligned = true;
+  bool in_memory = false;  // the shared length is read from memory, and room for more keys than there are
 };
 
 /// By definition, in S, with scores, probabilities and outputs rounded to T.
@@ -415,9 +416,16 @@ void check_decode(const DecodeCase& c) {
         v_in(queue, c.shared_length, kv_width, gap, shared_v);
     const Guarded<T, Queue> own_k_in(queue, own_k), own_v_in(queue, own_v);
     const Guarded<std::int32_t, Queue> lengths(queue, c.own_lengths);
+    const Guarded<std::int32_t, Queue> shared(queue,
+                                              std::vector<std::int32_t>{static_cast<std::int32_t>(c.shared_length)});
     const auto decode = [&](Index first, Index count) {
       DecodeShape part = shape;
       part.rows = count;
+      if (c.in_memory) {
+        part.shared_length_at = shared.data();
+        part.shared_length = c.shared_length + 200;
+        part.most_keys = c.shared_length + capacity + 70;
+      }
       Strided out(queue, count, width, 4);
       const Index at = first * capacity * kv_width;
       const kernels::Matrix<const T> all = q_in;
@@ -446,7 +454,9 @@ TEST(AttentionKernel, DecodeAttendsToSharedAndOwnKeys) {
                               {64, lengths, 1, 1, 80},
                               {7, {3, 0}, 18, 1, 136},
                               {65, {3}, 70, 1, 16, false},
-                              {129, lengths, 6, 2, 1}}) {
+                              {129, lengths, 6, 2, 1},
+                              {33, {7, 64, 1, 100}, 6, 1, 64, true, true},
+                              {9, {3, 1}, 2, 2, 16, true, true}}) {
     on_backends([&]<class Queue, class T>() { check_decode<Queue, T>(c); });
   }
 }

@@ -236,5 +236,31 @@ TEST(Sampling, LogProbabilityIsOptional) {
   });
 }
 
+template <class Queue, class T>
+void check_settings_in_memory(const Sampling& config) {
+  const Index rows = 3, cols = 70;
+  const auto logits = normal<T>(rows * cols, 11, 2.0);
+  const auto u = uniforms(rows, 12);
+  const Drawn wanted = draw<Queue>(logits, 0, u, config, cols);
+  const Results got = on_queues<Queue>([&](const Queue& queue) {
+    const Guarded<T, Queue> in(queue, logits);
+    const Guarded<float, Queue> numbers(queue, u);
+    const Guarded<Sampling, Queue> settings(queue, std::vector<Sampling>{config});
+    Guarded<std::int32_t, Queue> tokens(queue, rows);
+    kernels::sample_by<Queue, T>(queue, tokens.data(), nullptr, {in.data(), cols}, numbers.data(), settings.data(),
+                                 rows, cols);
+    EXPECT_TRUE(tokens.intact());
+    return Results{doubles(tokens.values())};
+  });
+  EXPECT_EQ(std::vector<std::int32_t>(got[0].begin(), got[0].end()), wanted.tokens);
+}
+
+TEST(Sampling, SettingsMayBeInMemory) {
+  on_backends([]<class Queue, class T>() {
+    check_settings_in_memory<Queue, T>({.temperature = 0.7f, .top_k = 9, .top_p = 0.8f, .min_p = 0.01f});
+    check_settings_in_memory<Queue, T>({.temperature = 0});
+  });
+}
+
 }  // namespace
 }  // namespace unfurl::tests

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "core/error.h"
 #include "core/random.h"
@@ -49,6 +50,10 @@ class Decoder {
   std::vector<Continuation> run() {
     const auto count = static_cast<Index>(rows_.size());
     model_.fork(count, settings_.max_tokens);
+    if (DrawingModel* const drawing = model_.drawing(); drawing != nullptr && settings_.bans == nullptr) {
+      draw_ahead(*drawing);
+      return results();
+    }
     const float* first = model_.logits().row(0);
     first_logits_.assign(first, first + pieces_.vocab_size());
     std::vector<Row*> open;
@@ -62,12 +67,36 @@ class Decoder {
       model_.step(tokens);
       draw(open, open);
     }
-    std::vector<Continuation> results;
-    for (Row& row : rows_) results.push_back(std::move(row.result));
-    return results;
+    return results();
   }
 
  private:
+  std::vector<Continuation> results() {
+    std::vector<Continuation> out;
+    for (Row& row : rows_) out.push_back(std::move(row.result));
+    return out;
+  }
+
+  /// All rows to their ends by a model that draws by itself.
+  void draw_ahead(DrawingModel& model) {
+    std::vector<DrawStart> starts;
+    for (const Row& row : rows_) {
+      starts.push_back({pieces_.first_state(settings_.closed, row.draw.attempt == 0), random_index(row)});
+    }
+    model.begin_draws(pieces_.follows(), settings_.sampling, settings_.seed, starts);
+    Index queued = 0;
+    for (Index taken = 0; std::any_of(rows_.begin(), rows_.end(), [](const Row& row) { return !row.done; }); ++taken) {
+      for (; queued <= taken + settings_.ahead && queued < settings_.max_tokens; ++queued) model.queue_draw();
+      const std::vector<Drawn> drawn = model.take_draw();
+      for (std::size_t r = 0; r < rows_.size(); ++r) {
+        if (rows_[r].done) continue;
+        require(drawn[r].token != kernels::kNotFinite, "the model's logits at position {} are not finite numbers",
+                rows_[r].position());
+        take(rows_[r], static_cast<Index>(r), drawn[r].token, drawn[r].log_probability);
+      }
+    }
+  }
+
   /// Draws the next token of each of the `drawing` rows, all of them among the `open` ones.
   void draw(const std::vector<Row*>& open, std::vector<Row*> drawing) {
     const kernels::Matrix<const float> logits = model_.logits();
@@ -96,11 +125,15 @@ class Decoder {
     }
   }
 
+  /// Of the row's random numbers, each by its position.
+  static std::uint64_t random_index(const Row& row) {
+    return static_cast<std::uint64_t>(row.draw.sample) | static_cast<std::uint64_t>(row.draw.attempt) << 32;
+  }
+
   float uniform_for(const Row& row) const {
     const auto position = static_cast<std::size_t>(row.position());
     const std::uint64_t redraw = position < row.forbidden.size() ? row.forbidden[position].size() : 0;
-    const std::uint64_t index =
-        static_cast<std::uint64_t>(row.draw.sample) | static_cast<std::uint64_t>(row.draw.attempt) << 32 | redraw << 48;
+    const std::uint64_t index = random_index(row) | redraw << 48;
     return uniform(philox(philox_key(settings_.seed, Purpose::sample, static_cast<std::uint32_t>(position)), index)[0]);
   }
 
@@ -276,6 +309,66 @@ PieceTable::PieceTable(const Codec& codec, Index vocab_size) : eos_(codec.eos())
     const bool joins = is_word_character(code) || code == 0xFFFD || fold(code) == '-' || fold(code) == '\'';
     if (!joins) closed_mask_[i] = 0;
   }
+  make_follows();
+}
+
+/// States are the ways in which a text can end within a character (none: state 0), what may begin a text, and that it
+/// has ended. Two ends that the same bytes complete are one state.
+void PieceTable::make_follows() {
+  const auto count = pieces_.size();
+  std::vector<std::string> tails = {""};       // of each state
+  std::map<std::string, std::uint8_t> states;  // by what may complete the tail
+  // The bytes that may come next, and how many more: of those behind the next, any of the right kind will do.
+  const auto completions = [](std::string tail) {
+    std::string bytes;
+    for (int byte = 0x80; byte < 0xC0; ++byte) {
+      if (valid_utf8_so_far(tail + static_cast<char>(byte))) bytes += static_cast<char>(byte);
+    }
+    while (!bytes.empty() && incomplete_tail(tail) > 0) {
+      tail += bytes[0];
+      bytes += "+";
+    }
+    return bytes;
+  };
+  const auto state_of = [&](const std::string& text) -> std::uint8_t {
+    const std::string tail = text.substr(text.size() - incomplete_tail(text));
+    if (tail.empty()) return 0;
+    const auto [at, is_new] = states.try_emplace(completions(tail), static_cast<std::uint8_t>(tails.size()));
+    if (is_new) tails.push_back(tail);
+    return at->second;
+  };
+  follows_.vocab_size = vocab_size();
+  std::vector<std::uint8_t>& next = follows_.next;
+  for (std::size_t state = 0; state < tails.size(); ++state) {  // more come up on the way
+    next.resize((state + 1) * count, kernels::kNeverFollows);
+    const std::string tail = tails[state];
+    const auto set = [&](std::size_t piece) { next[state * count + piece] = state_of(tail + pieces_[piece]); };
+    if (tail.empty()) {
+      for (std::size_t piece = 0; piece < count; ++piece) {
+        if (mask_[piece] == 0) set(piece);
+      }
+    } else {
+      for (const std::int32_t piece : continuing_) {
+        if (valid_utf8_so_far(tail + pieces_[static_cast<std::size_t>(piece)])) set(static_cast<std::size_t>(piece));
+      }
+    }
+  }
+  const auto eos = static_cast<std::size_t>(eos_);
+  const std::size_t ended = tails.size();
+  const auto first = [&](bool closed, bool ends) {
+    const std::size_t state = next.size() / count;
+    for (std::size_t piece = 0; piece < count; ++piece) {
+      next.push_back(mask(closed)[piece] == 0 ? next[piece] : kernels::kNeverFollows);
+    }
+    if (ends) next[state * count + eos] = static_cast<std::uint8_t>(ended);
+    first_states_[closed ? 1 : 0][ends ? 1 : 0] = static_cast<std::uint8_t>(state);
+  };
+  next.resize((ended + 1) * count, kernels::kNeverFollows);
+  next[ended * count + eos] = static_cast<std::uint8_t>(ended);
+  for (const bool closed : {false, true}) {
+    for (const bool ends : {false, true}) first(closed, ends);
+  }
+  next[eos] = static_cast<std::uint8_t>(ended);
 }
 
 std::vector<Continuation> decode(LanguageModel& model, const PieceTable& pieces, const DecodeSettings& settings,

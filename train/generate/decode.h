@@ -7,6 +7,10 @@
 // text no UTF-8, and, as the first, a piece that would make the opening's last word longer. A token that completes a
 // banned phrase sends the row back to the token that the phrase began with, which is then drawn anew without it.
 // Segments that are drawn again and empty ones are left out at the end (repeats.h).
+//
+// A model that can draw by itself (drawing_model.h) does so where nothing is banned: draws are queued ahead of what is
+// read here, and what a row drew after its end is dropped. With bans it steps from token to token, its logits masked
+// and drawn from here, as any model.
 #pragma once
 #include <cstdint>
 #include <span>
@@ -16,7 +20,7 @@
 #include "kernels/sampling.h"
 #include "train/generate/bans.h"
 #include "train/generate/codec.h"
-#include "train/generate/language_model.h"
+#include "train/generate/drawing_model.h"
 
 namespace unfurl::train {
 
@@ -40,6 +44,11 @@ class PieceTable {
 
   Index vocab_size() const { return static_cast<Index>(pieces_.size()); }
   std::int32_t eos() const { return eos_; }
+
+  /// What may be drawn after what, for a model that draws by itself: the same as by the masks below and the text.
+  const Follows& follows() const { return follows_; }
+  /// The state of a row before its first token: the text is whole, or `closed`; `ends`: <eos> may be drawn at once.
+  std::uint8_t first_state(bool closed, bool ends) const { return first_states_[closed ? 1 : 0][ends ? 1 : 0]; }
   const std::string& bytes(std::int32_t piece) const { return pieces_[static_cast<std::size_t>(piece)]; }
 
   /// [vocab_size]: 0 for pieces that may follow text that ends with a whole character, -infinity for the others (<eos>
@@ -52,8 +61,12 @@ class PieceTable {
  private:
   std::vector<std::string> pieces_;
   std::vector<float> mask_, closed_mask_;
+  void make_follows();
+
   std::vector<std::int32_t> continuing_;
   std::int32_t eos_;
+  Follows follows_;
+  std::uint8_t first_states_[2][2] = {};
 };
 
 struct DecodeSettings {
@@ -66,6 +79,7 @@ struct DecodeSettings {
   std::string read;     // the opening as the model read it, whose segments are not said again
   bool closed = false;  // the opening's last word is whole
   const Bans* bans = nullptr;
+  Index ahead = 2;  // draws queued before the earliest is read, of a model that draws by itself; changes no result
 };
 
 /// One continuation to draw.

@@ -18,9 +18,14 @@ namespace unfurl::train {
 /// same in any company.
 inline constexpr Index kMaxRows = 8;
 
+class DrawingModel;
+
 class LanguageModel {
  public:
   virtual ~LanguageModel() = default;
+
+  /// The model itself where it can draw tokens without the host (drawing_model.h), else null.
+  virtual DrawingModel* drawing() { return nullptr; }
 
   virtual Index vocab_size() const = 0;
 

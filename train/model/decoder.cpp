@@ -180,10 +180,14 @@ std::pair<Tensor, Tensor> Decoder::norm(const Tensor& x, const Tensor& residual,
   return add_layer_norm(x, residual, gain, bias, eps);
 }
 
-Tensor Decoder::rotated(const Tensor& x, const Tensor& gain, const Tensor& positions, Index heads) const {
-  if (!gain.defined()) return rope(x, positions, rope_table_, heads);
+Tensor Decoder::normed_heads(const Tensor& x, const Tensor& gain, Index heads) const {
+  if (!gain.defined()) return x;
   const Tensor by_head = copy(x).reshape({x.rows() * heads, config_.head_dim});
-  return rope(rms_norm(by_head, gain, config_.norm_eps).reshape(x.shape()), positions, rope_table_, heads);
+  return rms_norm(by_head, gain, config_.norm_eps).reshape(x.shape());
+}
+
+Tensor Decoder::rotated(const Tensor& x, const Tensor& gain, const Tensor& positions, Index heads) const {
+  return rope(normed_heads(x, gain, heads), positions, rope_table_, heads);
 }
 
 Tensor Decoder::activation(const Tensor& projected, const Tensor& destination) const {

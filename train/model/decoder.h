@@ -82,7 +82,9 @@ class Decoder {
 
   /// (residual sum, norm of it); without a residual the sum is x itself.
   std::pair<Tensor, Tensor> norm(const Tensor& x, const Tensor& residual, const Tensor& gain, const Tensor& bias) const;
-  /// q and k after qk-norm and rotation.
+  /// q or k after qk-norm, where the model has that: `gain` is defined then.
+  Tensor normed_heads(const Tensor& x, const Tensor& gain, Index heads) const;
+  /// q or k after qk-norm and rotation.
   Tensor rotated(const Tensor& x, const Tensor& gain, const Tensor& positions, Index heads) const;
   /// The activation of the columns [gate | up] or [up] of a projection, into `destination` where that is defined.
   Tensor activation(const Tensor& projected, const Tensor& destination) const;

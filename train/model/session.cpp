@@ -38,31 +38,15 @@ DecoderSession::DecoderSession(const Decoder& decoder, DecodePrecision precision
 }
 
 Tensor DecoderSession::run(std::span<const std::int32_t> tokens, const Attend& attend) const {
-  const ModelConfig& config = decoder_.config();
-  const Index a = decoder_.attention_width(), kv = decoder_.kv_width(), rows = static_cast<Index>(tokens.size());
-  Tensor x = Tensor::empty({rows, config.width}, DType::f32);
+  const auto rows = static_cast<Index>(tokens.size());
+  const Index width = decoder_.config().width;
+  const Tensor x = Tensor::empty({rows, width}, DType::f32);
   kernels::embedding_forward<kernels::CpuQueue, float>(cpu_queue(), x.matrix<float>(), tokens.data(),
-                                                       decoder_.embedding().data<float>(), rows, config.width);
-  Tensor branch;  // what the next norm adds to x
-  for (std::size_t layer = 0; layer < caches_.size(); ++layer) {
-    const BlockWeights& block = decoder_.block(static_cast<Index>(layer));
-    const Weights& weights = weights_[layer];
-    auto [sum, normed] = decoder_.norm(x, branch, block.norm_gain, block.norm_bias);
-    const Tensor projected = weights.input.product(normed);
-    if (config.block == BlockKind::parallel) {
-      const Tensor joint = Tensor::empty({rows, a + config.ff_width}, DType::f32);
-      attend(layer, projected, joint.columns(0, a));
-      decoder_.activation(projected.columns(a + 2 * kv, projected.cols()), joint.columns(a, joint.cols()));
-      branch = weights.output.product(joint);
-      x = sum;
-    } else {
-      const Tensor y = weights.output.product(attend(layer, projected, {}));
-      const auto [middle, ff_in] = decoder_.norm(sum, y, block.ff_norm_gain, block.ff_norm_bias);
-      branch = weights.ff_output.product(decoder_.activation(weights.ff_input.product(ff_in), {}));
-      x = middle;
-    }
-  }
-  return decoder_.norm(x, branch, decoder_.final_gain(), decoder_.final_bias()).second;
+                                                       decoder_.embedding().data<float>(), rows, width);
+  const auto project = [this](std::size_t layer, Projection which, const Tensor& in) {
+    return weights_[layer][static_cast<std::size_t>(which)].product(in);
+  };
+  return run_blocks(decoder_, x, project, attend);
 }
 
 void DecoderSession::prefill(std::span<const std::int32_t> shared, Index prefix_length) {

@@ -1,8 +1,9 @@
 // Generation with a Decoder: key and value caches, one prefill shared by rows that decode as a batch.
 #pragma once
-#include <functional>
+#include <array>
 
 #include "train/generate/language_model.h"
+#include "train/model/blocks.h"
 #include "train/model/decode_weights.h"
 #include "train/model/decoder.h"
 
@@ -29,11 +30,7 @@ class DecoderSession : public LanguageModel {
     Tensor shared_k, shared_v;  // [shared, kv_width]
     Tensor own_k, own_v;        // [rows * capacity, kv_width]
   };
-  struct Weights {
-    DecodeWeight input, output, ff_input, ff_output;
-  };
-  /// Attention of one layer: from the projection [q | k | v | ...] into `destination` (or a new tensor).
-  using Attend = std::function<Tensor(std::size_t layer, const Tensor& projected, const Tensor& destination)>;
+  using Weights = std::array<DecodeWeight, 4>;  // by Projection
 
   /// The final norm's output for these tokens, [tokens, width].
   Tensor run(std::span<const std::int32_t> tokens, const Attend& attend) const;
