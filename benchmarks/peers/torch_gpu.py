@@ -9,6 +9,7 @@ usage: torch_gpu.py forms                     the names of the forms of training
 FOLDER is what `train_gpu_benchmark export` wrote, and in FOLDER/losses what `train_gpu_benchmark losses` printed.
 Weights are trained in fp32 and computed with in bf16. Steps are timed by CUDA events, 30 after 10 to warm up; single
 operations with the L2 cache filled with other data before each run. What fails is one line: "FORM: failed: why".
+--cpu runs the same on the CPU, in small and without times, to find mistakes where there is no GPU.
 """
 
 import argparse
@@ -191,19 +192,23 @@ def train(folder, form, device):
         return greatest <= TOLERANCE
     except Exception as error:  # the next form runs
         say(f"{form}: failed: {reason(error)}")
-        return True
+        return device.type == "cuda"
 
 
 # --- single operations ---
 
 
 class Timer:
-    """Median seconds of 20 runs after 5, by CUDA events, the L2 cache filled with other data before each."""
+    """Median seconds of 20 runs after 5, by CUDA events, the L2 cache filled with other data before each. On the CPU it
+    runs once, and the answer is None."""
 
-    def __init__(self):
-        self.flushed = torch.empty(256 << 20, dtype=torch.int8, device="cuda")
+    def __init__(self, device):
+        self.flushed = torch.empty(256 << 20, dtype=torch.int8, device=device) if device.type == "cuda" else None
 
     def __call__(self, run):
+        if self.flushed is None:
+            run()
+            return None
         times = []
         for i in range(25):
             self.flushed.fill_(i)
@@ -217,19 +222,28 @@ class Timer:
 
 
 def kernels(preset, device):
+    """Whether all that the CPU runs did; what a GPU cannot run is a line."""
     width, layers, heads, size = PRESETS[preset]
-    ff, tokens = 4 * width, 8192
-    timer = Timer()
+    on_gpu = device.type == "cuda"
+    ff, tokens = 4 * width, 8192 if on_gpu else 1024
+    timer = Timer(device)
+    failed = []
     compiled = functools.partial(torch.compile, mode="max-autotune-no-cudagraphs", fullgraph=True, dynamic=False)
+    if not on_gpu:
+        compiled = lambda function: function  # noqa: E731
     random = functools.partial(torch.randn, device=device, dtype=torch.bfloat16)
 
     def row(name, shape, run, bytes=0, flops=0):
         try:
             seconds = timer(run())
+            if seconds is None:
+                say(f"{name:34} {shape:26} simulated")
+                return
             rate = f"{bytes / seconds * 1e-12:6.3f} TB/s" if bytes else ""
             rate += f"{flops / seconds * 1e-12:8.1f} TFLOP/s" if flops else ""
             say(f"{name:34} {shape:26} {seconds * 1e6:10.1f} us  {rate}")
         except Exception as error:
+            failed.append(name)
             say(f"{name:34} {shape:26} failed: {reason(error)}")
         torch.cuda.empty_cache()
 
@@ -293,7 +307,7 @@ def kernels(preset, device):
     for context in (128, 512):
         pairs = tokens * context / 2
         q_bytes, k_bytes = 2 * tokens * heads * size, 2 * tokens * size
-        for name in ("cudnn", "flash", "varlen"):
+        for name in ("cudnn", "flash", "varlen") if on_gpu else ("math", "flash"):
 
             def inputs():
                 return [random(tokens, n, size, requires_grad=True) for n in (heads, 1, 1)]
@@ -317,10 +331,11 @@ def kernels(preset, device):
     def adamw():
         weight = torch.nn.Parameter(torch.randn(count, device=device))
         weight.grad = torch.randn(count, device=device)
-        optimizer = torch.optim.AdamW([weight], lr=torch.tensor(1e-3, device=device), fused=True, capturable=True)
+        optimizer = torch.optim.AdamW([weight], lr=torch.tensor(1e-3, device=device), fused=on_gpu, capturable=on_gpu)
         return optimizer.step
 
     row("adamw fused, fp32, no copy", f"{count} parameters", adamw, 28 * count)
+    return on_gpu or not failed
 
 
 # --- decoding ---
@@ -328,7 +343,9 @@ def kernels(preset, device):
 
 def decode(preset, device):
     width, layers, heads, size = PRESETS[preset]
-    ff, context, prefix, steps = 4 * width, 256, 24, 96
+    on_gpu = device.type == "cuda"
+    ff, context, prefix, steps = 4 * width, 256, 24, 96 if on_gpu else 4
+    good = True
     attention = heads * size
     dtype = torch.bfloat16
     torch.manual_seed(1)
@@ -364,10 +381,11 @@ def decode(preset, device):
                 x = x + F.linear(torch.cat([attended.reshape(batch, attention), F.silu(gate) * up], -1), out)
             return F.linear(rms_norm(x, gain, 1e-6), embedding).argmax(-1)
 
-        for name, mode in (("compile max-autotune", "max-autotune"), ("compile reduce-overhead", "reduce-overhead")):
+        modes = (("compile max-autotune", "max-autotune"), ("compile reduce-overhead", "reduce-overhead"))
+        for name, mode in modes if on_gpu else (("eager", None),):
             try:
                 torch.compiler.reset()
-                run = torch.compile(step, mode=mode, fullgraph=True, dynamic=False)
+                run = torch.compile(step, mode=mode, fullgraph=True, dynamic=False) if on_gpu else step
                 with torch.inference_mode():
                     token = torch.zeros(batch, dtype=torch.int64, device=device)
                     position = torch.zeros(1, dtype=torch.int64, device=device)
@@ -380,6 +398,9 @@ def decode(preset, device):
 
                     for _ in range(2):
                         decode_all()
+                    if not on_gpu:
+                        say(f"{preset} batch {batch} {name}: simulated")
+                        continue
                     times = []
                     for _ in range(5):
                         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -392,7 +413,9 @@ def decode(preset, device):
                 bandwidth = 2 * read / milliseconds * 1e3
                 say(f"{preset} batch {batch} {name}: {milliseconds:.3f} ms a token, weights at {bandwidth * 1e-12:.2f} TB/s")
             except Exception as error:
+                good = on_gpu
                 say(f"{preset} batch {batch} {name}: failed: {reason(error)}")
+    return good
 
 
 def main():
@@ -401,7 +424,7 @@ def main():
     parser.add_argument("what", nargs="?", help="FOLDER or PRESET")
     parser.add_argument("form", nargs="?", choices=list(FORMS))
     parser.add_argument("--verbose", action="store_true", help="what PyTorch's compiler says, too")
-    parser.add_argument("--cpu", action="store_true", help="compare the losses on the CPU, in fp32")
+    parser.add_argument("--cpu", action="store_true", help="on the CPU, without times: the losses in fp32; single operations and decoding in small")
     options = parser.parse_args()
     if options.mode == "forms":
         print("\n".join(FORMS))
@@ -418,9 +441,10 @@ def main():
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     torch.set_float32_matmul_precision("high")
     if options.mode == "train":
-        return 0 if train(pathlib.Path(options.what), options.form, device) else 1
-    {"decode": decode, "kernels": kernels}[options.mode](options.what, device)
-    return 0
+        good = train(pathlib.Path(options.what), options.form, device)
+    else:
+        good = {"decode": decode, "kernels": kernels}[options.mode](options.what, device)
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
