@@ -14,8 +14,9 @@
 #include "benchmarks/gpu_row_cases.h"
 #include "benchmarks/gpu_table.h"
 #include "kernels/attention.h"
+#include "kernels/decode_step.h"
 #include "kernels/matmul.h"
-#include "kernels/sampling.h"
+#include "kernels/rope.h"
 
 namespace unfurl::benchmarks {
 namespace {
@@ -138,30 +139,24 @@ class ProductCases : Cases {
     for (const Index length : {128, 512, 0}) attention(length);
   }
 
+  /// Products of decoding; the peer computes the same transposed, which is never one of few rows.
+  template <class C>
+  void few_rows(const std::string& name, Index out, Index in) {
+    for (const Index rows : {1, 4, 8}) {
+      const Rows x = random(rows, in), weight = random(out, in);
+      const Matrix<C> y{gpu_.empty<C>(rows * out), out}, turned{gpu_.empty<C>(rows * out), rows};
+      table_.row(
+          name, fmt::format("{}x{}x{}", rows, out, in), {as_double(out * in) * 2},
+          [&] { kernels::matmul<Queue, Element, C>(queue_, y, x, false, weight, true, rows, out, in, false); }, {},
+          [&] { return cublaslt<C>(turned, weight, false, x, true, out, rows, in, false); });
+    }
+  }
   void decoding() {
     const Index width = model_.width, attention = model_.heads * model_.head_dim, vocab = model_.vocab_size;
     const Index in = attention + 2 * model_.kv_heads * model_.head_dim + 2 * model_.ff_width;
-    struct Projection {
-      const char* name;
-      Index out, in;
-    };
-    for (const auto& [name, out, inner] : {Projection{"matmul input, decode", in, width},
-                                           Projection{"matmul output, decode", width, attention + model_.ff_width},
-                                           Projection{"matmul head, decode", vocab, width}}) {
-      for (const Index rows : {1, 4, 8}) {
-        const Rows x = random(rows, inner), weight = random(out, inner), y = empty(rows, out), yt = empty(out, rows);
-        table_.row(
-            name, fmt::format("{}x{}x{}", rows, out, inner), {as_double(out * inner) * 2},
-            [&] {
-              kernels::matmul<Queue, Element, Element>(queue_, y, x, false, weight, true, rows, out, inner, false);
-            },
-            {},
-            [&] {
-              // The same product transposed, which is never one of few rows.
-              return cublaslt<Element>(yt, weight, false, x, true, out, rows, inner, false);
-            });
-      }
-    }
+    few_rows<Element>("matmul input, decode", in, width);
+    few_rows<Element>("matmul output, decode", width, attention + model_.ff_width);
+    few_rows<float>("matmul head, decode", vocab, width);
     for (const Index rows : {1, 4, 8}) {
       const Index shared = 32, own = 96, heads = model_.heads, kv = model_.kv_heads, size = model_.head_dim;
       const Rows q = random(rows, heads * size), out = empty(rows, heads * size), k = random(shared, kv * size),
@@ -176,13 +171,29 @@ class ProductCases : Cases {
                  });
     }
     for (const Index rows : {1, 8}) {
-      const Rows logits = random(rows, vocab);
-      const auto* uniforms = gpu_.upload(std::vector<float>(static_cast<std::size_t>(rows), 0.7f));
-      auto* tokens = gpu_.empty<std::int32_t>(rows);
-      const kernels::Sampling config{.temperature = 0.8f, .top_k = 0, .top_p = 0.95f, .min_p = 0};
-      table_.row("sample, top_p", shape(rows, vocab), {as_double(rows * vocab) * 2}, [&] {
-        kernels::sample<Queue, Element>(queue_, tokens, nullptr, logits, uniforms, config, rows, vocab);
-      });
+      const Index own = 96, heads = model_.heads, kv = model_.kv_heads, size = model_.head_dim;
+      const Rows q = random(rows, heads * size), k = random(rows, kv * size), v = random(rows, kv * size);
+      auto *own_k = gpu_.empty<Element>(rows * own * kv * size), *own_v = gpu_.empty<Element>(rows * own * kv * size);
+      auto* table = gpu_.empty<float>(model_.context * size);
+      kernels::rope_table<Queue, float>(queue_, table, model_.context, size, 10000);
+      kernels::DecodeState state;
+      for (Index r = 0; r < rows; ++r) state.positions[r] = state.lengths[r] = 40;
+      const auto* there = gpu_.upload(std::vector<kernels::DecodeState>(1, state));
+      table_.row("rotate_and_append", fmt::format("{} rows, h {}/{} d {}", rows, heads, kv, size),
+                 {as_double(rows * (heads + 2 * kv) * size) * 4}, [&] {
+                   kernels::rotate_and_append<Queue, Element>(queue_, q, own_k, own_v, q, k, v, table, there,
+                                                              {rows, own, heads, kv, size});
+                 });
+    }
+    for (const Index rows : {1, 8}) {
+      const Matrix<const float> logits{gpu_.random<float>(rows * vocab), vocab};
+      auto* masked = gpu_.empty<float>(rows * vocab);
+      const auto* follows = gpu_.zeros<std::uint8_t>(vocab);
+      kernels::DecodeState state;
+      state.sampling = {.temperature = 0.8f, .top_k = 0, .top_p = 0.95f, .min_p = 0};
+      auto* there = gpu_.upload(std::vector<kernels::DecodeState>(1, state));
+      table_.row("draw_tokens, top_p", shape(rows, vocab), {as_double(rows * vocab) * 4},
+                 [&] { kernels::draw_tokens<Queue>(queue_, there, masked, logits, follows, rows, vocab); });
     }
   }
 };
