@@ -215,29 +215,41 @@ const FileTensor& SafetensorsFile::at(std::string_view name) const {
 }
 
 template <class T>
+bool copy_elements(FileDType dtype, std::span<const std::byte> bytes, T* out) {
+  if (dtype == kFileDType<T>) {
+    if (!bytes.empty()) std::memcpy(out, bytes.data(), bytes.size());
+    return true;
+  }
+  if constexpr (std::is_floating_point_v<T>) {
+    switch (dtype) {
+      case FileDType::F64:
+        convert_elements<double>(bytes, out, [](double value) { return value; });
+        return true;
+      case FileDType::F32:
+        convert_elements<float>(bytes, out, [](float value) { return value; });
+        return true;
+      case FileDType::F16:
+        convert_elements<std::uint16_t>(bytes, out, half_to_float);
+        return true;
+      case FileDType::BF16:
+        convert_elements<bf16>(bytes, out, to_float);
+        return true;
+      default:
+        break;
+    }
+  }
+  return false;
+}
+
+template bool copy_elements(FileDType, std::span<const std::byte>, float*);
+
+template <class T>
 void SafetensorsFile::copy_to(const FileTensor& tensor, T* out, Index count) const {
   if (tensor.count() != count) {
     user_error("{}: {} has {} {}, expected {}", path_.string(), quoted(tensor.name), tensor.count(),
                plural(tensor.count(), "element"), count);
   }
-  if (tensor.dtype == kFileDType<T>) {
-    if (count > 0) std::memcpy(out, tensor.bytes.data(), tensor.bytes.size());
-    return;
-  }
-  if constexpr (std::is_floating_point_v<T>) {
-    switch (tensor.dtype) {
-      case FileDType::F64:
-        return convert_elements<double>(tensor.bytes, out, [](double value) { return value; });
-      case FileDType::F32:
-        return convert_elements<float>(tensor.bytes, out, [](float value) { return value; });
-      case FileDType::F16:
-        return convert_elements<std::uint16_t>(tensor.bytes, out, half_to_float);
-      case FileDType::BF16:
-        return convert_elements<bf16>(tensor.bytes, out, to_float);
-      default:
-        break;
-    }
-  }
+  if (copy_elements(tensor.dtype, tensor.bytes, out)) return;
   user_error("{}: {} is of type {}, expected {}", path_.string(), quoted(tensor.name), name_of(tensor.dtype),
              name_of(kFileDType<T>));
 }

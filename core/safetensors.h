@@ -34,6 +34,11 @@ struct FileTensor {
   Index count() const { return static_cast<Index>(bytes.size()) / size_of(dtype); }
 };
 
+/// Elements of a file as T: any floating type rounded to float or double, equal types as they are. False, and nothing
+/// written, for types that do not convert.
+template <class T>
+bool copy_elements(FileDType dtype, std::span<const std::byte> bytes, T* out);
+
 /// A file, mapped into memory; every size and offset in it has been checked against the file.
 class SafetensorsFile {
  public:

@@ -1,95 +1,19 @@
 #include "train/cli/arguments.h"
 
-#include <fmt/format.h>
-
-#include <CLI/CLI.hpp>
-#include <charconv>
-#include <cstdint>
-#include <cstdlib>
-
 #include "core/error.h"
-#include "core/names.h"
+#include "train/cli/cli11.h"
 #include "train/commands.h"
-#include "train/corpus/commands.h"
 #include "train/recipe/pipeline.h"
 #include "train/version.h"
 
 namespace unfurl::train {
 namespace {
 
-/// Accepts numbers from `low` to `high`, in the words of a recipe's errors.
-CLI::Validator from_to(double low, double high, const char* words) {
-  return CLI::Validator(
-      [=](std::string& text) -> std::string {
-        char* end = nullptr;
-        const double value = std::strtod(text.c_str(), &end);
-        const bool good = !text.empty() && *end == '\0' && value >= low && value <= high;
-        return good ? "" : fmt::format("must be {}, got \"{}\"", words, text);
-      },
-      "");
-}
-
-/// Accepts what is not empty: an empty path is one that a script did not fill in.
-CLI::Validator not_empty() {
-  return CLI::Validator([](std::string& text) -> std::string { return text.empty() ? "must not be empty" : ""; }, "");
-}
-
-/// A file or folder.
-CLI::Option* add_path(CLI::App& app, const std::string& name, std::filesystem::path& path, const std::string& help,
-                      const std::string& type) {
-  return app.add_option(name, path, help)->type_name(type)->check(not_empty());
-}
-
-/// Accepts the seeds that all commands and recipes share: those that JSON and YAML give back as they are.
-CLI::Validator seed() {
-  return CLI::Validator(
-      [](std::string& text) -> std::string {
-        std::int64_t value = 0;
-        const char* const end = text.data() + text.size();
-        const auto [stop, problem] = std::from_chars(text.data(), end, value);
-        if (problem == std::errc() && stop == end && value >= 0) return "";
-        return fmt::format("must be a whole number from 0 to {}, got \"{}\"", INT64_MAX, text);
-      },
-      "");
-}
-
-template <class E>
-CLI::Option* add_choice(CLI::App& app, const std::string& name, E& value, const std::string& help) {
-  const std::vector<std::string> choices = names(value);
-  const auto set = [&value, choices](const std::string& text) {
-    const auto found = std::ranges::find(choices, text);
-    value = static_cast<E>(found - choices.begin());
-  };
-  const auto check = [choices](std::string& text) -> std::string {
-    if (std::ranges::find(choices, text) != choices.end()) return "";
-    return fmt::format("must be one of {}, got \"{}\"{}", fmt::join(choices, ", "), text, did_you_mean(text, choices));
-  };
-  return app.add_option_function<std::string>(name, set, help)
-      ->check(CLI::Validator(check, ""))
-      ->type_name(fmt::format("{}", fmt::join(choices, "|")))
-      ->default_str(to_string(value));
-}
-
-CLI::App& add_command(CLI::App& parent, const char* name, const char* what, const char* examples) {
-  CLI::App* const app = parent.add_subcommand(name, what);
-  app->option_defaults()->always_capture_default();
-  app->footer(fmt::format("Examples:\n{}", examples));
-  return *app;
-}
-
 /// A command of commands.
 CLI::App& add_family(CLI::App& parent, const char* name, const char* what) {
   CLI::App* const app = parent.add_subcommand(name, what);
   app->require_subcommand(1);
   return *app;
-}
-
-void add_threads(CLI::App& app) {
-  app.add_option_function<int>(
-         "--threads", [](const int& threads) { ::setenv("UNFURL_THREADS", std::to_string(threads).c_str(), 1); },
-         "threads to compute with; by default one a core")
-      ->check(from_to(1, 1024, "from 1 to 1024"))
-      ->type_name("N");
 }
 
 CLI::Option* add_sets(CLI::App& app, std::vector<std::string>& sets) {
@@ -131,65 +55,6 @@ bool answer(const RecipeFlags& flags, const std::filesystem::path& recipe, const
     fmt::print("{}",
                is_pipeline(recipe) ? load_pipeline(recipe, sets).resolved : dump_recipe(load_recipe(recipe, sets)));
   return flags.dump;
-}
-
-void add_corpus_synth(CLI::App& parent, Action& action) {
-  CLI::App& app = add_command(parent, "synth", "Write pairs from a grammar of our own",
-                              "  unfurl corpus synth --pairs 20000 --seed 1 --out data/synth\n");
-  auto options = std::make_shared<SynthOptions>();
-  add_path(app, "--out", options->out, "folder for pairs.jsonl and heldout.jsonl", "DIR")->required();
-  app.add_option("--pairs", options->pairs, "pairs to write")->check(from_to(1, 1e8, "from 1 to 100000000"));
-  app.add_option("--seed", options->seed, "another seed gives other pairs")->check(seed());
-  app.add_option("--copy-share", options->copy_share, "share of pairs with random words, that teach to copy")
-      ->check(from_to(0, 0.9, "from 0 to 0.9"));
-  app.add_option("--heldout-share", options->heldout_share, "share of the content words kept out of pairs.jsonl")
-      ->check(from_to(0, 0.5, "from 0 to 0.5"));
-  app.add_option("--heldout-pairs", options->heldout_pairs, "pairs in heldout.jsonl; 0: a tenth of --pairs")
-      ->check(from_to(0, 1e8, "from 0 to 100000000"));
-  app.callback([options, &action] {
-    action = [options] {
-      run_corpus_synth(*options);
-      return 0;
-    };
-  });
-}
-
-void add_corpus_pairs(CLI::App& parent, Action& action) {
-  CLI::App& app = add_command(parent, "pairs", "Make pairs from a plain list of prompts",
-                              "  unfurl corpus pairs --prompts prompts.txt --out data/pairs.jsonl --normalize\n");
-  auto options = std::make_shared<PairsOptions>();
-  add_path(app, "--prompts", options->prompts, "prompts, one a line", "FILE")->required();
-  add_path(app, "--out", options->out, "pairs, JSONL", "FILE")->required();
-  app.add_flag("--normalize", options->normalize, "repair spacing: \"8 k\", \"sci - fi\"");
-  app.add_option("--copy-share", options->copy_share, "share of pairs with random words, that teach to copy")
-      ->check(from_to(0, 0.9, "from 0 to 0.9"));
-  app.add_option("--variants", options->variants, "queries for each prompt, at most")
-      ->check(from_to(1, 16, "from 1 to 16"));
-  app.add_option("--seed", options->seed, "another seed draws other queries")->check(seed());
-  app.add_option("--bad-line-share", options->bad_line_share,
-                 "the run ends where more lines than this are no UTF-8 text")
-      ->check(from_to(0, 1, "from 0 to 1"));
-  app.callback([options, &action] {
-    action = [options] {
-      run_corpus_pairs(*options);
-      return 0;
-    };
-  });
-}
-
-void add_corpus_show(CLI::App& parent, Action& action) {
-  CLI::App& app =
-      add_command(parent, "show", "Show pairs as a model sees them: pieces, parts, what is predicted",
-                  "  unfurl corpus show data/pairs.jsonl --tokenizer runs/quickstart/tokenizer/tokenizer.model\n"
-                  "  unfurl corpus show data/pairs.jsonl --tokenizer t.model --first 100 -n 1\n");
-  auto options = std::make_shared<CorpusShowOptions>();
-  add_path(app, "file", options->file, "pairs, JSONL", "FILE")->required();
-  add_path(app, "--tokenizer", options->tokenizer, "tokenizer model", "FILE")->required();
-  app.add_option("--first", options->first, "number of the first pair, from 0")->check(from_to(0, 1e15, "0 or more"));
-  app.add_option("-n,--count", options->count, "how many pairs")->check(from_to(1, 1e15, "1 or more"));
-  app.add_option("--context", options->context, "longest sequence, in tokens; longer pairs are cut")
-      ->check(from_to(4, 1 << 20, "from 4 to 1048576"));
-  app.callback([options, &action] { action = [options] { return run_corpus_show(*options); }; });
 }
 
 void add_tokenizer_train(CLI::App& parent, Action& action) {
@@ -405,9 +270,7 @@ Action parse_arguments(int argc, const char* const* argv) {
   root.get_formatter()->column_width(34);
 
   CLI::App& corpus = add_family(root, "corpus", "Make and look at training pairs");
-  add_corpus_synth(corpus, action);
-  add_corpus_pairs(corpus, action);
-  add_corpus_show(corpus, action);
+  add_corpus_commands(corpus, action);
   CLI::App& tokenizer = add_family(root, "tokenizer", "Make tokenizers");
   add_tokenizer_train(tokenizer, action);
   add_plan(root, action);

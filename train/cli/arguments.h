@@ -1,4 +1,4 @@
-// The arguments of the command line. CLI11, whose header is slow to compile, is used in one translation unit alone.
+// The arguments of the command line. CLI11, whose header is slow to compile, is used in this folder alone: cli11.h.
 #pragma once
 #include <functional>
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "train/corpus/fields.h"
 #include "train/corpus/prefix.h"
 #include "train/corpus/text.h"
 
@@ -16,52 +17,17 @@ Json array_of(const std::vector<std::string>& texts) {
   return array;
 }
 
-/// The member, or null where it is missing or JSON's null.
-const Json* member(const Json& object, std::string_view name) {
-  const Json* found = object.find(name);
-  return found != nullptr && found->is_null() ? nullptr : found;
-}
-
-std::string text_of(const Json& value, std::string_view name) {
-  if (!value.is_string()) fail("{} must be a string, got {}", name, value.kind());
-  return value.as_string();
-}
-
-std::string required_text(const Json& object, std::string_view name) {
-  const Json* found = object.find(name);
-  if (found == nullptr) fail("{} is missing", name);
-  std::string text = text_of(*found, name);
-  if (trim(text).empty()) fail("{} is empty", name);
-  return text;
-}
-
-std::string optional_text(const Json& object, std::string_view name) {
-  const Json* found = member(object, name);
-  return found == nullptr ? std::string() : text_of(*found, name);
-}
-
 std::vector<std::string> optional_texts(const Json& object, std::string_view name) {
   std::vector<std::string> texts;
-  const Json* found = member(object, name);
-  if (found == nullptr) return texts;
+  const Json* found = object.find(name);
+
+  if (found == nullptr || found->is_null()) return texts;
   if (!found->is_array()) fail("{} must be an array of strings, got {}", name, found->kind());
   for (const Json& element : found->as_array()) {
     if (!element.is_string()) fail("{} must be an array of strings, got {} in it", name, element.kind());
     texts.push_back(element.as_string());
   }
   return texts;
-}
-
-Json parse_line(std::string_view line) {
-  try {
-    return Json::parse_line(line);
-  } catch (const Error& error) {
-    // The parser quotes what it read last, which may be the whole line.
-    const std::string_view why = error.what();
-    std::size_t end = std::min<std::size_t>(why.size(), 160);
-    while (end < why.size() && (why[end] & 0xC0) == 0x80) --end;
-    fail("not JSON ({}{})", why.substr(0, end), end < why.size() ? "..." : "");
-  }
 }
 
 }  // namespace
@@ -73,24 +39,23 @@ Json to_json(const Pair& pair) {
   if (!pair.type.empty()) object.emplace_back("type", pair.type);
   if (!pair.content.empty()) object.emplace_back("content", array_of(pair.content));
   if (!pair.flavors.empty()) object.emplace_back("flavors", array_of(pair.flavors));
+  if (!pair.source.empty()) object.emplace_back("source", pair.source);
   return object;
 }
 
 Pair parse_pair(std::string_view line) {
-  if (trim(line).empty()) fail("empty line");
-  if (!valid_utf8(line)) fail("invalid UTF-8");
-  const Json object = parse_line(line);
-  if (!object.is_object()) fail("not an object, but {}", object.kind());
+  const Json object = parse_object_line(line);
   Pair pair;
   pair.query = required_text(object, "query");
   pair.prompt = required_text(object, "prompt");
   pair.prefix = optional_text(object, "prefix");
   if (!pair.prefix.empty()) require_prefix(pair.prefix);
-  const Json* id = object.find("id");
-  pair.id = id != nullptr && id->is_integer() ? std::to_string(id->as_integer()) : optional_text(object, "id");
+  pair.id = optional_id(object);
   pair.type = optional_text(object, "type");
   pair.content = optional_texts(object, "content");
   pair.flavors = optional_texts(object, "flavors");
+  const Json* source = object.find("source");
+  if (source != nullptr && source->is_string() && is_source(source->as_string())) pair.source = source->as_string();
   return pair;
 }
 

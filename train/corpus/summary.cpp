@@ -17,7 +17,9 @@ std::string list(const std::map<std::string, std::size_t>& counts, std::size_t t
 }  // namespace
 
 std::string PairCounts::text() const {
-  return fmt::format("  types     {}\n  prefixes  {}\n", list(types_, total_), list(prefixes_, total_));
+  std::string out = fmt::format("  types     {}\n  prefixes  {}\n", list(types_, total_), list(prefixes_, total_));
+  if (!sources_.empty()) out += fmt::format("  sources   {}\n", list(sources_, total_));
+  return out;
 }
 
 }  // namespace unfurl::train

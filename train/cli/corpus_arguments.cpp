@@ -1,0 +1,115 @@
+#include "train/cli/cli11.h"
+#include "train/commands.h"
+#include "train/corpus/commands.h"
+
+namespace unfurl::train {
+namespace {
+
+void add_corpus_synth(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(parent, "synth", "Write pairs from a grammar of our own",
+                              "  unfurl corpus synth --pairs 20000 --seed 1 --out data/synth\n");
+  auto options = std::make_shared<SynthOptions>();
+  add_path(app, "--out", options->out, "folder for pairs.jsonl and heldout.jsonl", "DIR")->required();
+  app.add_option("--pairs", options->pairs, "pairs to write")->check(from_to(1, 1e8, "from 1 to 100000000"));
+  app.add_option("--seed", options->seed, "another seed gives other pairs")->check(seed());
+  app.add_option("--copy-share", options->copy_share, "share of pairs with random words, that teach to copy")
+      ->check(from_to(0, 0.9, "from 0 to 0.9"));
+  app.add_option("--heldout-share", options->heldout_share, "share of the content words kept out of pairs.jsonl")
+      ->check(from_to(0, 0.5, "from 0 to 0.5"));
+  app.add_option("--heldout-pairs", options->heldout_pairs, "pairs in heldout.jsonl; 0: a tenth of --pairs")
+      ->check(from_to(0, 1e8, "from 0 to 100000000"));
+  app.callback([options, &action] {
+    action = [options] {
+      run_corpus_synth(*options);
+      return 0;
+    };
+  });
+}
+
+void add_corpus_pairs(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(parent, "pairs", "Make pairs from a plain list of prompts",
+                              "  unfurl corpus pairs --prompts prompts.txt --out data/pairs.jsonl --normalize\n");
+  auto options = std::make_shared<PairsOptions>();
+  add_path(app, "--prompts", options->prompts, "prompts, one a line", "FILE")->required();
+  add_path(app, "--out", options->out, "pairs, JSONL", "FILE")->required();
+  app.add_flag("--normalize", options->normalize, "repair spacing: \"8 k\", \"sci - fi\"");
+  app.add_option("--copy-share", options->copy_share, "share of pairs with random words, that teach to copy")
+      ->check(from_to(0, 0.9, "from 0 to 0.9"));
+  app.add_option("--variants", options->variants, "queries for each prompt, at most")
+      ->check(from_to(1, 16, "from 1 to 16"));
+  app.add_option("--seed", options->seed, "another seed draws other queries")->check(seed());
+  add_bad_line_share(app, options->bad_line_share, "UTF-8 text");
+  app.callback([options, &action] {
+    action = [options] {
+      run_corpus_pairs(*options);
+      return 0;
+    };
+  });
+}
+
+void add_corpus_show(CLI::App& parent, Action& action) {
+  CLI::App& app =
+      add_command(parent, "show", "Show pairs as a model sees them: pieces, parts, what is predicted",
+                  "  unfurl corpus show data/pairs.jsonl --tokenizer runs/quickstart/tokenizer/tokenizer.model\n"
+                  "  unfurl corpus show data/pairs.jsonl --tokenizer t.model --first 100 -n 1\n");
+  auto options = std::make_shared<CorpusShowOptions>();
+  add_path(app, "file", options->file, "pairs, JSONL", "FILE")->required();
+  add_path(app, "--tokenizer", options->tokenizer, "tokenizer model", "FILE")->required();
+  app.add_option("--first", options->first, "number of the first pair, from 0")->check(from_to(0, 1e15, "0 or more"));
+  app.add_option("-n,--count", options->count, "how many pairs")->check(from_to(1, 1e15, "1 or more"));
+  app.add_option("--context", options->context, "longest sequence, in tokens; longer pairs are cut")
+      ->check(from_to(4, 1 << 20, "from 4 to 1048576"));
+  app.callback([options, &action] { action = [options] { return run_corpus_show(*options); }; });
+}
+
+void add_corpus_aesthetic(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(
+      parent, "aesthetic", "Keep images by aesthetic score, or by users' votes",
+      "  unfurl corpus aesthetic --images images.jsonl --embeddings clip.npy --head improved_mlp.safetensors\n"
+      "      --quantile 0.8 --out data/natural\n"
+      "  unfurl corpus aesthetic --images made.jsonl --embeddings made.npy --likes votes.jsonl --out data/generated\n"
+      "Of each line {\"id\", \"caption\"?, \"source\"?: natural|generated, ...} of --images the embedding is the row "
+      "of\n"
+      "the same number. --likes takes lines {\"id\", \"likes\", \"dislikes\"} or {\"id\", \"liked\": true}. With "
+      "both,\n"
+      "natural images are kept by score and generated ones by votes.\n");
+  auto options = std::make_shared<AestheticOptions>();
+  add_path(app, "--images", options->images, "images, JSONL", "FILE")->required();
+  add_path(app, "--embeddings", options->embeddings, "their CLIP embeddings, .safetensors or .npy", "FILE");
+  add_path(app, "--head", options->head, "the aesthetic head, .safetensors: linear, or an MLP", "FILE");
+  auto* const threshold =
+      app.add_option_function<double>(
+             "--threshold", [options](const double& value) { options->threshold = value; }, "the least score kept")
+          ->default_str("");
+  app.add_option_function<double>(
+         "--quantile", [options](const double& value) { options->quantile = value; },
+         "the share of the scores that is not kept: 0.8 keeps the best fifth")
+      ->check(from_to(0, 1, "at least 0 and below 1"))
+      ->default_str("")
+      ->excludes(threshold);
+  add_path(app, "--likes", options->likes, "users' votes, JSONL", "FILE");
+  app.add_option("--min-likes", options->min_likes, "likes without dislikes, at least");
+  add_word(app, "--source", options->source, {"natural", "generated"},
+           "of images that do not say theirs; by default natural by score, generated by votes");
+  add_path(app, "--out", options->out, "folder for images.jsonl, embeddings.safetensors, dropped.jsonl", "DIR")
+      ->required();
+  add_bad_line_share(app, options->bad_line_share, "image, or no vote");
+  add_threads(app);
+  app.callback([options, &action] {
+    action = [options] {
+      run_corpus_aesthetic(*options);
+      return 0;
+    };
+  });
+}
+
+}  // namespace
+
+void add_corpus_commands(CLI::App& corpus, Action& action) {
+  add_corpus_synth(corpus, action);
+  add_corpus_pairs(corpus, action);
+  add_corpus_aesthetic(corpus, action);
+  add_corpus_show(corpus, action);
+}
+
+}  // namespace unfurl::train
