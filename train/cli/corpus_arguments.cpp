@@ -103,12 +103,42 @@ void add_corpus_aesthetic(CLI::App& parent, Action& action) {
   });
 }
 
+void add_corpus_mine_flavors(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(
+      parent, "mine-flavors", "Find flavors in a list of prompts",
+      "  unfurl corpus mine-flavors --prompts prompts.txt --out data/flavors.txt\n"
+      "  unfurl corpus mine-flavors --prompts prompts.txt --out mined.txt --reference flavors.txt artists.txt\n");
+  auto options = std::make_shared<MineFlavorsOptions>();
+  add_path(app, "--prompts", options->prompts, "prompts, one a line", "FILE")->required();
+  add_path(app, "--out", options->out, "flavors, one a line, most used first", "FILE")->required();
+  add_path(app, "--counts", options->counts, "lines of prompts, tab, flavor", "FILE");
+  app.add_option("--reference", options->reference, "lists of flavors to compare with; they are not mined from")
+      ->type_name("FILE...")
+      ->default_str("")
+      ->check(not_empty());
+  app.add_option("--min-count", options->rules.min_count, "prompts that must use a flavor")
+      ->check(from_to(1, 1e9, "1 or more"));
+  app.add_option("--max-words", options->rules.max_words, "words of a flavor, at most")
+      ->check(from_to(1, 100, "from 1 to 100"));
+  app.add_flag_callback(
+      "--no-compose", [options] { options->rules.compose = false; },
+      "drop the rarer ones, even where they have up to 3 words that are all of flavors with --min-count prompts");
+  add_bad_line_share(app, options->bad_line_share, "UTF-8 text");
+  app.callback([options, &action] {
+    action = [options] {
+      run_corpus_mine_flavors(*options);
+      return 0;
+    };
+  });
+}
+
 }  // namespace
 
 void add_corpus_commands(CLI::App& corpus, Action& action) {
   add_corpus_synth(corpus, action);
   add_corpus_pairs(corpus, action);
   add_corpus_aesthetic(corpus, action);
+  add_corpus_mine_flavors(corpus, action);
   add_corpus_show(corpus, action);
 }
 

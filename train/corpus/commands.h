@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "train/corpus/mine_flavors.h"
+
 namespace unfurl::train {
 
 /// unfurl corpus pairs: query/prompt pairs from a plain list of prompts, one a line.
@@ -55,5 +57,18 @@ struct AestheticOptions {
 
 /// Throws UserError for bad options and files, and where no image would be kept.
 void run_corpus_aesthetic(const AestheticOptions& options);
+
+/// unfurl corpus mine-flavors: flavors from a list of prompts, one a line.
+struct MineFlavorsOptions {
+  std::filesystem::path prompts = {};                 // read
+  std::filesystem::path out = {};                     // written: flavors, one a line, most used first
+  std::filesystem::path counts = {};                  // written: "prompts<tab>flavor" lines; "" for none
+  std::vector<std::filesystem::path> reference = {};  // lists to compare with, one flavor a line; mining sees none
+  MiningRules rules = {};
+  double bad_line_share = 0.01;
+};
+
+/// Throws UserError for bad options and files, and where nothing is mined.
+void run_corpus_mine_flavors(const MineFlavorsOptions& options);
 
 }  // namespace unfurl::train

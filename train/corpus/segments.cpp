@@ -178,6 +178,26 @@ std::vector<std::string_view> split_segments(std::string_view prompt) {
 
 bool is_stop_word(std::string_view word) { return listed(kStopWords, word); }
 
+bool names_flavor(std::string_view segment) {
+  const std::string text = lower(segment);
+  if (text.starts_with("by ") || text.starts_with("in the style")) return true;
+  const auto words = split_words(text);
+  return std::any_of(words.begin(), words.end(),
+                     [](std::string_view word) { return listed(kFlavorWords, bare(word)); });
+}
+
+bool opens_clause(std::string_view segment) {
+  const auto words = split_words(segment);
+  if (words.empty()) return false;
+  const std::string first = lower(bare(words[0]));
+  constexpr std::string_view kOpeners[] = {"are", "has", "have", "he",    "her",  "his", "is",  "it",
+                                           "its", "she", "the",  "their", "they", "was", "were"};
+  static_assert(std::ranges::is_sorted(kOpeners));
+  // "glowing eyes" is a whole, "looking at the moon" is not.
+  return listed(kBreaks, first) || (words.size() > 1 && listed(kOpeners, first)) ||
+         (words.size() > 1 && first.ends_with("ing") && !names_flavor(segment) && is_stop_word(lower(words[1])));
+}
+
 std::vector<std::string> content_words(std::string_view text) {
   std::vector<std::string> words;
   std::unordered_set<std::string> seen;
@@ -216,11 +236,7 @@ bool PromptStatistics::is_common_noun(std::string_view word) const {
 bool PromptStatistics::is_flavor(std::string_view segment) const {
   const std::string text = lower(segment);
   const auto found = segments_.find(hash_bytes(text));
-  if (found != segments_.end() && found->second >= kFlavorPrompts) return true;
-  if (text.starts_with("by ") || text.starts_with("in the style")) return true;
-  const auto words = split_words(text);
-  return std::any_of(words.begin(), words.end(),
-                     [](std::string_view word) { return listed(kFlavorWords, bare(word)); });
+  return (found != segments_.end() && found->second >= kFlavorPrompts) || names_flavor(text);
 }
 
 Parts split_prompt(std::string_view prompt, const PromptStatistics& statistics) {

@@ -16,6 +16,12 @@ std::vector<std::string_view> split_segments(std::string_view prompt);
 /// Articles, prepositions, pronouns and the like, in lower case.
 bool is_stop_word(std::string_view word);
 
+/// True where a word names a medium, a technique, an artist ("by ...") or a quality ("highly detailed").
+bool names_flavor(std::string_view segment);
+
+/// True where the segment goes on with what stood before it: "wearing a red coat", "in the rain", "her eyes closed".
+bool opens_clause(std::string_view segment);
+
 /// The words that carry content, in lower case, stripped of punctuation at both ends, without stop words; in order,
 /// each once.
 std::vector<std::string> content_words(std::string_view text);
