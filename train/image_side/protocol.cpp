@@ -129,11 +129,12 @@ std::string to_line(const ImageRequest& request) {
          '\n';
 }
 
-std::string to_line(const ImageAnswer& answer) {
+std::string to_line(const ImageAnswer& answer, bool simulated) {
   Json::Object line{{"id", answer.id},
                     {"image_embedding", to_json(answer.image)},
                     {"query_embedding", to_json(answer.query)},
                     {"prompt_embedding", to_json(answer.prompt)}};
+  if (simulated) line.emplace_back("simulated", true);
   if (answer.aesthetic) line.emplace_back("aesthetic", *answer.aesthetic);
   if (!answer.image_file.empty()) line.emplace_back("image", answer.image_file);
   return Json(std::move(line)).dump() + '\n';

@@ -26,7 +26,8 @@ namespace unfurl::train {
 /// With its line end.
 std::string to_line(const ImageSideHello& hello);
 std::string to_line(const ImageRequest& request);
-std::string to_line(const ImageAnswer& answer);
+/// One that is `simulated` says so in every line.
+std::string to_line(const ImageAnswer& answer, bool simulated = false);
 std::string error_line(std::string_view id, std::string_view why);
 
 /// Throws Error that says what is wrong with the line, quoting its beginning.
