@@ -55,7 +55,8 @@ class ImageSide::Pool {
   void exchange(ImageSession& session, Batch& batch);
   bool hear(std::string_view line, Batch& batch);
   void accept(Job& job, ImageAnswer answer);
-  void put_back(Job& job, const std::string& why);
+  void put_back(Job& job, const std::string& why, bool say = true);
+  void put_back_all(Batch& batch, const std::string& why);
   void give_up(std::exception_ptr error);
   void say_progress();
   void warn_once(const std::string& text);
@@ -266,19 +267,22 @@ void ImageSide::Pool::work(std::size_t worker) {
       throw;
     } catch (const Error& error) {
       session.reset();
-      int attempt = 0;
-      {
-        const Lock lock(mutex_);
-        for (Job* const job : batch.jobs) {
-          const bool unanswered =
-              std::any_of(batch.out.begin(), batch.out.end(), [&](const auto& sent) { return sent.second == job; });
-          if (!unanswered) continue;
-          attempt = std::max(attempt, job->attempts);
-          put_back(*job, error.what());
-        }
-      }
+      const int attempt = batch.jobs.front()->attempts;
+      put_back_all(batch, error.what());
       sleep(attempt);
     }
+  }
+}
+
+/// Those of a batch that have no answer when the session breaks.
+void ImageSide::Pool::put_back_all(Batch& batch, const std::string& why) {
+  const Lock lock(mutex_);
+  const std::size_t left = batch.out.size();
+  if (left > 1) warn("{}: {}; its {} requests without an answer are tried again, each alone", called(), why, left);
+  for (Job* const job : batch.jobs) {
+    const bool unanswered =
+        std::any_of(batch.out.begin(), batch.out.end(), [&](const auto& sent) { return sent.second == job; });
+    if (unanswered) put_back(*job, why, left == 1);
   }
 }
 
@@ -327,7 +331,11 @@ bool ImageSide::Pool::hear(std::string_view line, Batch& batch) {
 }
 
 void ImageSide::Pool::accept(Job& job, ImageAnswer answer) {
-  if (cache_) cache_->add(job.key, answer);
+  try {
+    if (cache_) cache_->add(job.key, answer);
+  } catch (const Error&) {  // a full disk: no fault of the side's, and nothing to try again
+    if (!error_) error_ = std::current_exception();
+  }
   for (const std::size_t i : job.others) {
     answers_[i] = answer;
     answers_[i].id = requests_[i].id;
@@ -342,7 +350,7 @@ void ImageSide::Pool::accept(Job& job, ImageAnswer answer) {
 }
 
 /// A request that failed: it is tried again, or the run ends.
-void ImageSide::Pool::put_back(Job& job, const std::string& why) {
+void ImageSide::Pool::put_back(Job& job, const std::string& why, bool say) {
   --in_flight_;
   ++job.attempts;
   const ImageRequest& request = requests_[job.request];
@@ -359,7 +367,7 @@ void ImageSide::Pool::put_back(Job& job, const std::string& why) {
           Error(fmt::format("{}, in {} {}{}", text, job.attempts, plural(job.attempts, "attempt"), kept)));
     }
   } else {
-    if (job.attempts == 1) warn("{}; trying it again", text);
+    if (say && job.attempts == 1) warn("{}; trying it again", text);
     again_.push_back(&job);
   }
   changed_.notify_all();

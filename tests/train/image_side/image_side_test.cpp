@@ -230,6 +230,27 @@ TEST(ImageSide, AKilledRunGoesOnWhereItWas) {
   EXPECT_LE(side.seen().size(), 40 + 2u) << "after " << before;  // at most what was on its way
 }
 
+TEST(ImageSide, AFullDiskEndsTheRun) {
+  const FakeSide side(kGood);
+  ImageSideConfig config = side.config();
+  config.cache = side.cache();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const rlimit limit{300, 300};  // two answers
+    ::signal(SIGXFSZ, SIG_IGN);
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    const std::string error = error_of([&] { ImageSide(config).render(requests(9)); });
+    ::_exit(error.find("cannot write the image cache") == 0 && error.find("File too large") != std::string::npos ? 0
+                                                                                                                 : 1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
+  fs::remove(side.log());
+  expect_right(ImageSide(config).render(requests(9)), requests(9));
+  EXPECT_EQ(side.seen().size(), 7u);
+}
+
 TEST(ImageSide, TwoProcessesDoNotShareACache) {
   const FakeSide side(kGood);
   ImageSideConfig config = side.config();
@@ -245,7 +266,7 @@ TEST(ImageSide, OneThatDiesIsStartedAgain) {
   testing::internal::CaptureStderr();
   expect_right(ImageSide(side.config()).render(requests(9)), requests(9));
   const std::string log = testing::internal::GetCapturedStderr();
-  EXPECT_NE(log.find("ended with exit code 3; trying it again"), std::string::npos) << log;
+  EXPECT_NE(log.find("ended with exit code 3; its 4 requests without an answer"), std::string::npos) << log;
 }
 
 TEST(ImageSide, ARequestThatKillsItIsNamedAndTheOthersAreKept) {
@@ -443,7 +464,10 @@ server.serve_forever()
   expect_right(images.render(requests(30)), requests(30));
   const std::string log = testing::internal::GetCapturedStderr();
   EXPECT_FALSE(images.hello().simulated);
-  EXPECT_NE(log.find("POST gives status 503: \"out of memory retry\"; trying it again"), std::string::npos) << log;
+  EXPECT_NE(
+      log.find("POST gives status 503: \"out of memory retry\"; its 4 requests without an answer are tried again"),
+      std::string::npos)
+      << log;
   const Bad bad = render_badly(side, config, 31);
   EXPECT_NE(bad.error.find("its answer ends before all requests of the batch are answered"), std::string::npos)
       << bad.error;
