@@ -30,6 +30,7 @@ case "$name $*" in
 esac
 echo "$name $*" >>"$STUB_LOG"
 case "$name $*" in
+  *compute-sanitizer*) [[ -z ${STUB_REFUSED:-} ]] || { echo "========= Error: Device not supported"; exit 1; } ;;&
   *compute-sanitizer*initcheck*) [[ -z ${STUB_SLOW:-} ]] || exit 124 ;;
   *compute-sanitizer*) echo "[  PASSED  ] 1 test." ;;
   *_tests*)
@@ -98,6 +99,14 @@ says "all is well"
 rm "$RESULTS"
 STUB_SLOW=1 check 0 correctness
 page_has "- [x] correctness initcheck RmsNorm: left out, as it takes longer than 40 s"
+
+# A machine on which compute-sanitizer does not run.
+rm "$RESULTS"
+STUB_REFUSED=1 check 0 correctness
+page_has "- [x] correctness compute-sanitizer: left out, it refuses this machine's GPU: Error: Device not supported"
+[[ $(ran "--tool") == 1 ]] || fail "compute-sanitizer is tried again and again"
+STUB_REFUSED=1 check 0 correctness
+[[ ! -s $STUB_LOG ]] || fail "compute-sanitizer is tried again"
 
 # A wrapper's test that is skipped proves nothing.
 rm "$RESULTS"
