@@ -78,7 +78,9 @@ struct ExpandOptions {
   std::int64_t max_words = 0;     // 0: no limit
   std::vector<std::string> bans;  // phrases, or files of one a line
   KeepMode keep = KeepMode::verbatim;
-  DecodePrecision weights = DecodePrecision::int8;
+  DeviceChoice device = DeviceChoice::automatic;
+  Precision precision = Precision::automatic;
+  DecodePrecision weights = DecodePrecision::int8;  // on the CPU
 };
 int run_expand(const ExpandOptions& options);
 

@@ -184,8 +184,10 @@ void add_expand(CLI::App& parent, Action& action) {
       ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   add_choice(app, "--keep", options->keep, "verbatim: prompts open with the query; free: the model may rewrite it");
+  add_choice(app, "--device", options->device, "auto: a GPU if there is one. host_cuda is for tests");
+  add_choice(app, "--precision", options->precision, "of what is computed; auto: bf16 on a GPU, f32 on the CPU");
   add_choice(app, "--weights", options->weights,
-             "int8: rounded to 8 bits, which draws up to three times as fast; f32: as trained");
+             "on the CPU: int8, rounded to 8 bits, which draws up to three times as fast, or f32, as trained");
   app.add_flag_callback(
       "--no-expand", [options] { options->expand = false; }, "give the query back as it is");
   add_threads(app);

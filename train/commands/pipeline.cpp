@@ -11,7 +11,7 @@
 #include "train/data/prepare.h"
 #include "train/generate/tokenizer_codec.h"
 #include "train/log.h"
-#include "train/model/session.h"
+#include "train/model/open_session.h"
 #include "train/recipe/pipeline.h"
 #include "train/report/html_report.h"
 #include "train/report/progress.h"
@@ -19,6 +19,7 @@
 #include "train/trainer/evaluate_run.h"
 #include "train/trainer/evaluation_report.h"
 #include "train/trainer/load_run.h"
+#include "train/trainer/placement.h"
 #include "train/trainer/trainer.h"
 
 namespace unfurl::train {
@@ -80,10 +81,10 @@ bool is_done(const Stage& stage, const std::string& stamp) {
 std::vector<std::vector<std::string>> expansion_lines(const Stage& stage, std::string& text) {
   std::vector<std::vector<std::string>> rows;
   for (const std::string& path : stage.runs) {
-    LoadedRun run = load_run(path);
-    DecoderSession session(*run.decoder);
+    const LoadedRun run = load_run(path, placement_of(stage.recipe));
+    const std::unique_ptr<LanguageModel> session = open_session(*run.decoder);
     const TokenizerCodec codec(run.tokenizer);
-    Expander expander(session, codec);
+    Expander expander(*session, codec);
     const SampleConfig& config = stage.recipe.samples;
     const ExpandSettings settings = expand_settings(config, stage.recipe.seed);
     text += fmt::format("\n{}\n", run.recipe.name);
@@ -119,7 +120,9 @@ void run_eval_stage(const Stage& stage) {
                                          fmt::format("samples.n={}", stage.recipe.samples.n),
                                          fmt::format("samples.max_tokens={}", stage.recipe.samples.max_tokens),
                                          fmt::format("samples.temperature={}", stage.recipe.samples.temperature),
-                                         fmt::format("samples.top_p={}", stage.recipe.samples.top_p)};
+                                         fmt::format("samples.top_p={}", stage.recipe.samples.top_p),
+                                         "device=" + to_string(stage.recipe.device),
+                                         "precision=" + to_string(stage.recipe.precision)};
   std::vector<RunEvaluation> runs;
   Json json = Json::array();
   for (const std::string& path : stage.runs) {

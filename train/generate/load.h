@@ -11,7 +11,7 @@
 namespace unfurl::train {
 
 struct LoadedModel {
-  std::unique_ptr<LanguageModel> model;
+  std::shared_ptr<LanguageModel> model;
   std::unique_ptr<Codec> codec;
   std::string name;               // of the run
   bool without_prefixes = false;  // it never saw one in training

@@ -10,8 +10,9 @@
 #include "train/data/prepare.h"
 #include "train/generate/tokenizer_codec.h"
 #include "train/log.h"
-#include "train/model/session.h"
+#include "train/model/open_session.h"
 #include "train/trainer/load_run.h"
+#include "train/trainer/placement.h"
 
 namespace unfurl::train {
 namespace {
@@ -37,10 +38,15 @@ OpenRun open_run(const std::filesystem::path& path, const std::vector<std::strin
                  const std::filesystem::path& pairs) {
   OpenRun out{load_run(path), {}, {}, {}};
   const std::filesystem::path folder = std::filesystem::absolute(out.run.checkpoint).lexically_normal().parent_path();
-  Node node = parse_yaml(dump_recipe(out.run.recipe), (out.run.checkpoint / "state.json").string());
+  Recipe own = out.run.recipe;
+  own.device = DeviceChoice::automatic;  // where it was trained need not be here
+  own.precision = Precision::automatic;
+  Node node = parse_yaml(dump_recipe(own), (out.run.checkpoint / "state.json").string());
   for (const std::string& set : sets) {
-    if (!set.starts_with("eval.") && !set.starts_with("samples.") && !set.starts_with("data.")) {
-      user_error("--set {}: of a trained model only keys of eval, samples and data can be set", set);
+    const auto is_of = [&](const char* key) { return set.starts_with(key); };
+    if (!is_of("eval.") && !is_of("samples.") && !is_of("data.") && !is_of("device=") && !is_of("precision=")) {
+      user_error("--set {}: of a trained model only device, precision and keys of eval, samples and data can be set",
+                 set);
     }
     set_value(node, set);
   }
@@ -79,6 +85,7 @@ OpenRun open_run(const std::filesystem::path& path, const std::vector<std::strin
 RunEvaluation evaluate_run(const std::filesystem::path& path, const std::vector<std::string>& sets,
                            const std::filesystem::path& pairs) {
   const auto [run, recipe, training, sources] = open_run(path, sets, pairs);
+  const Placement placement = placement_of(recipe);
   RunEvaluation out;
   out.name = recipe.name;
   out.checkpoint = run.checkpoint;
@@ -94,9 +101,10 @@ RunEvaluation evaluate_run(const std::filesystem::path& path, const std::vector<
   out.likelihood = evaluate(*run.decoder, *run.tokenizer, sources, training, settings);
 
   if (recipe.eval.queries > 0) {
-    DecoderSession session(*run.decoder);
+    const LoadedRun there = placement.device == Device::cpu ? LoadedRun() : load_run(run.checkpoint, placement);
+    const std::unique_ptr<LanguageModel> session = open_session(there.decoder ? *there.decoder : *run.decoder);
     const TokenizerCodec codec(run.tokenizer);
-    Expander expander(session, codec);
+    Expander expander(*session, codec);
     ExpandSettings sampling = expand_settings(recipe.samples, recipe.seed);
     sampling.prefix.clear();  // the samples' prefix is for show
     out.sampled = sample_queries(expander, sources, training, sampling, recipe.eval.queries);

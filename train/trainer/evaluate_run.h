@@ -17,7 +17,8 @@ struct RunEvaluation {
 };
 
 /// Evaluates the run at `path` on the side of its data that recipe.eval names, or on all pairs of the file `pairs`
-/// where it is not empty. `sets` are laid over the run's own recipe.
+/// where it is not empty. `sets` are laid over the run's own recipe, whose device and precision do not count. Samples
+/// are drawn where `device` says; likelihoods are of f32 on the CPU.
 RunEvaluation evaluate_run(const std::filesystem::path& path, const std::vector<std::string>& sets,
                            const std::filesystem::path& pairs = {});
 

@@ -1,24 +1,10 @@
 #include "train/trainer/load_run.h"
 
 #include "train/generate/tokenizer_codec.h"
-#include "train/model/session.h"
+#include "train/model/open_session.h"
 #include "train/trainer/checkpoint.h"
 
 namespace unfurl::train {
-namespace {
-
-/// A session together with the model it runs on.
-class OwningSession : public DecoderSession {
- public:
-  OwningSession(std::unique_ptr<Decoder> decoder, DecodePrecision precision)
-      : DecoderSession(*decoder, precision), decoder_(std::move(decoder)) {}
-
- private:
-  std::unique_ptr<Decoder> decoder_;
-};
-
-}  // namespace
-
 Recipe recipe_of(const Json& state, const std::filesystem::path& checkpoint) {
   const std::string where = (checkpoint / "state.json").string();
   const Json* recipe = state.find("recipe");
@@ -26,7 +12,7 @@ Recipe recipe_of(const Json& state, const std::filesystem::path& checkpoint) {
   return parse_recipe(recipe->as_string(), where);
 }
 
-LoadedRun load_run(const std::filesystem::path& path) {
+LoadedRun load_run(const std::filesystem::path& path, const Placement& placement) {
   LoadedRun run;
   run.checkpoint = resolve_checkpoint(path);
   const Json state = verify_checkpoint(run.checkpoint);
@@ -36,17 +22,26 @@ LoadedRun load_run(const std::filesystem::path& path) {
     user_error("{}: the tokenizer has {} pieces, the model {}", run.checkpoint.string(), run.tokenizer->vocab_size(),
                run.recipe.model.vocab_size);
   }
-  run.decoder = std::make_unique<Decoder>(run.recipe.model, DType::f32, Device::cpu, false);
+  run.decoder = std::make_unique<Decoder>(run.recipe.model, placement.dtype, placement.device, false);
   read_tensors(run.checkpoint / "model.safetensors", named_tensors(run.decoder->parameters()));
+  run.decoder->parameters().round_values();
   return run;
 }
 
-LoadedModel load_model(const std::filesystem::path& path, DecodePrecision precision) {
-  LoadedRun run = load_run(path);
+LoadedModel load_model(const std::filesystem::path& path, const Placement& placement, DecodePrecision precision) {
+  // A session together with the model it runs on.
+  struct Owner {
+    std::unique_ptr<Decoder> decoder;
+    std::unique_ptr<LanguageModel> session;  // goes first
+  };
+  LoadedRun run = load_run(path, placement);
+  const auto owner = std::make_shared<Owner>();
+  owner->decoder = std::move(run.decoder);
+  owner->session = open_session(*owner->decoder, precision);
   // What the weights that it started from had seen is not known here.
   const bool without_prefixes = run.recipe.prefix.mode == PrefixPolicy::none && run.recipe.start.empty();
-  return {std::make_unique<OwningSession>(std::move(run.decoder), precision),
-          std::make_unique<TokenizerCodec>(run.tokenizer), run.recipe.name, without_prefixes};
+  return {std::shared_ptr<LanguageModel>(owner, owner->session.get()), std::make_unique<TokenizerCodec>(run.tokenizer),
+          run.recipe.name, without_prefixes};
 }
 
 }  // namespace unfurl::train

@@ -7,6 +7,7 @@
 #include "train/data/tokenizer.h"
 #include "train/generate/load.h"
 #include "train/model/decoder.h"
+#include "train/trainer/placement.h"
 
 namespace unfurl::train {
 
@@ -21,10 +22,10 @@ struct LoadedRun {
 Recipe recipe_of(const Json& state, const std::filesystem::path& checkpoint);
 
 /// From a run folder (its best checkpoint, else its newest) or a checkpoint folder. Throws UserError where there is
-/// none, or it is damaged.
-LoadedRun load_run(const std::filesystem::path& path);
+/// none, or it is damaged. The model is without gradients.
+LoadedRun load_run(const std::filesystem::path& path, const Placement& placement = {});
 
-/// The same, ready to generate: what `expand` takes.
-LoadedModel load_model(const std::filesystem::path& path, DecodePrecision precision);
+/// The same, ready to generate: what `expand` takes. `precision` is of a step's weights on the CPU.
+LoadedModel load_model(const std::filesystem::path& path, const Placement& placement, DecodePrecision precision);
 
 }  // namespace unfurl::train

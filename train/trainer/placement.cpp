@@ -21,16 +21,20 @@ Device device_of(DeviceChoice choice) {
 }  // namespace
 
 Placement placement_of(const Recipe& recipe, bool planning) {
+  return placement_of(recipe.device, recipe.precision, planning);
+}
+
+Placement placement_of(DeviceChoice device, Precision precision, bool planning) {
   Placement out;
-  out.device = device_of(recipe.device);
+  out.device = device_of(device);
   if (const std::string why = planning ? "" : why_unusable(out.device); !why.empty()) {
-    user_error("device is {}, but {}; set device: cpu", to_string(recipe.device), why);
+    user_error("device is {}, but {}; set device: cpu", to_string(device), why);
   }
   out.dtype = runs_cuda(out.device) ? DType::bf16 : DType::f32;
-  if (recipe.precision == Precision::f32) out.dtype = DType::f32;
-  if (recipe.precision == Precision::bf16 && !runs_cuda(out.device)) {
+  if (precision == Precision::f32) out.dtype = DType::f32;
+  if (precision == Precision::bf16 && !runs_cuda(out.device)) {
     user_error("precision is bf16, which the CPU does not compute in{}; set precision: f32, or leave it out",
-               recipe.device == DeviceChoice::automatic ? ", and there is no GPU to be used" : "");
+               device == DeviceChoice::automatic ? ", and there is no GPU to be used" : "");
   }
   return out;
 }

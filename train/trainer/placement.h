@@ -16,6 +16,8 @@ struct Placement {
 /// CPU. Throws UserError for a device that is not to be had, or bf16 on the CPU. With `planning`, the device named need
 /// not be here.
 Placement placement_of(const Recipe& recipe, bool planning = false);
+/// The same of the two choices.
+Placement placement_of(DeviceChoice device, Precision precision, bool planning = false);
 
 /// "the CPU in f32", "NVIDIA H200 in bf16", "CUDA executed on the CPU in bf16".
 std::string described(const Placement& placement);

@@ -8,7 +8,6 @@
 #include <sstream>
 
 #include "core/comm/agree.h"
-#include "core/copy.h"
 #include "core/device.h"
 #include "core/files.h"
 #include "core/names.h"
@@ -17,7 +16,7 @@
 #include "train/generate/expander.h"
 #include "train/generate/tokenizer_codec.h"
 #include "train/log.h"
-#include "train/model/session.h"
+#include "train/model/open_session.h"
 #include "train/report/html_report.h"
 #include "train/report/metrics.h"
 #include "train/report/progress.h"
@@ -119,7 +118,6 @@ class Run {
   std::unique_ptr<BatchLoader> loader_;
   std::unique_ptr<FixedBatches> validation_;
   std::unique_ptr<TrainStep> step_;
-  std::unique_ptr<Decoder> on_cpu_;  // a copy of the model to draw samples from, where it trains elsewhere
   std::unique_ptr<MetricsWriter> metrics_;
   std::unique_ptr<Progress> progress_;
 
@@ -357,16 +355,9 @@ void Run::do_validation() {
 
 void Run::write_samples() {
   if (recipe_.samples.queries.empty() || !is_first()) return;
-  if (step_->device() != Device::cpu) {
-    if (!on_cpu_) on_cpu_ = std::make_unique<Decoder>(recipe_.model, DType::f32, Device::cpu, false);
-    for (const ParameterGroup group : kParameterGroups) {
-      const Tensor& to = on_cpu_->parameters().values(group);
-      if (to.defined()) copy_into(to, step_->decoder().parameters().masters(group));
-    }
-  }
-  DecoderSession session(on_cpu_ ? *on_cpu_ : step_->decoder());
+  const std::unique_ptr<LanguageModel> session = open_session(step_->decoder());
   const TokenizerCodec codec(tokenizer_);
-  Expander expander(session, codec);
+  Expander expander(*session, codec);
   const ExpandSettings settings = expand_settings(recipe_.samples, recipe_.seed);
   for (const std::string& query : recipe_.samples.queries) {
     const Expansions found = expand_or_return(expander, query, settings);

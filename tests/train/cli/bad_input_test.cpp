@@ -234,7 +234,8 @@ TEST_F(BadInput, QueriesAndOptions) {
   expect_error(unfurl({"corpus", "pairs", "--prompts", at("bans.txt"), "--out", at("p.jsonl")}), 2,
                {"bans.txt:1: invalid UTF-8; ", "bans.txt:2: a control character"});
   expect_error(unfurl({"eval", run, "--set", "eval.sied=test"}), 2, {"\"sied\"", "did you mean \"side\"?"});
-  expect_error(unfurl({"eval", run, "--set", "model.width=32"}), 2, {"only keys of eval, samples and data"});
+  expect_error(unfurl({"eval", run, "--set", "model.width=32"}), 2,
+               {"only device, precision and keys of eval, samples and data"});
   expect_error(unfurl({"eval", run, "--pairs", at("none.jsonl")}), 2, {"none.jsonl"});
   expect_error(unfurl({"run", recipe()}), 2, {"lists no stages"});
   expect_error(unfurl({"run", recipe("stages: [{name: a, kind: synth}]\n"), "--only", "b"}), 2, {"no stage \"b\""});

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <set>
 
+#include "core/device.h"
 #include "core/files.h"
 #include "core/json.h"
 #include "tests/support/subprocess.h"
@@ -84,6 +85,32 @@ TEST(EndToEnd, FromACorpusToExpansions) {
   write_file(folder / "queries.txt", "a fox\na castle\n");
   EXPECT_TRUE(
       has(succeed({"expand", at("runs/tiny"), "--file", at("queries.txt"), "-n", "1", "--seed", "1"}), "a castle"));
+
+  if (why_unusable(Device::host_cuda).empty()) {
+    std::vector<std::string> greedy = {"expand", at("runs/tiny"), "a fox", "-n",           "1", "--temperature",
+                                       "0",      "--seed",        "1",     "--max-tokens", "8", "--weights",
+                                       "f32",    "--device"};
+    const auto on = [&](const std::vector<std::string>& device) {
+      std::vector<std::string> all = greedy;
+      all.insert(all.end(), device.begin(), device.end());
+      return succeed(all);
+    };
+    EXPECT_EQ(on({"host_cuda", "--precision", "f32"}), on({"cpu"}));
+    EXPECT_TRUE(on({"host_cuda"}).starts_with("a fox"));
+    EXPECT_TRUE(on({"host_cuda", "--ban", "castle"}).starts_with("a fox"));
+    const Json there =
+        Json::parse(succeed({"eval", at("runs/tiny"), "--json", "--set", "eval.queries=1", "--set", "samples.n=1",
+                             "--set", "samples.max_tokens=6", "--set", "device=host_cuda"}));
+    EXPECT_EQ(there.at("all").dump(), eval.at("all").dump());
+  }
+  if (!why_unusable(Device::cuda).empty()) {
+    const Finished none = run_process({unfurl_binary(), "expand", at("runs/tiny"), "a fox", "--device", "cuda"}, {});
+    EXPECT_EQ(none.code, 2);
+    EXPECT_TRUE(has(none.error, "device is cuda, but this program was built without CUDA") ||
+                has(none.error, "device is cuda, but cuda: "))
+        << none.error;
+    EXPECT_EQ(std::count(none.error.begin(), none.error.end(), '\n'), 1) << none.error;
+  }
 
   const std::string shown = succeed({"inspect", at("runs/tiny"), "--tensors"});
   EXPECT_TRUE(has(shown, "layers.1.attention_output.weight"));
