@@ -246,7 +246,7 @@ def tiny_pipeline():
     text = CLIPTextModel(CLIPTextConfig(hidden_size=16, intermediate_size=32, num_attention_heads=2, num_hidden_layers=2,
                                         vocab_size=len(words), bos_token_id=len(words) - 2, eos_token_id=len(words) - 1,
                                         pad_token_id=len(words) - 1, projection_dim=16))
-    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False)
+    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1)
     return StableDiffusionPipeline(unet=unet, vae=vae, text_encoder=text, tokenizer=tokenizer, scheduler=scheduler,
                                    safety_checker=None, feature_extractor=None, requires_safety_checker=False)
 
@@ -272,7 +272,8 @@ class Real(unittest.TestCase):
             side = image_side.Side(generator, Pixels(), folder=pathlib.Path(folder))
             one, many = served(side, lines, batch=1)[1:], served(side, lines, batch=4)[1:]
             from PIL import Image as Pillow
-            self.assertEqual(Pillow.open(many[0]["image"]).size, (32, 32))
+            with Pillow.open(many[0]["image"]) as image:
+                self.assertEqual(image.size, (32, 32))
         images = [answer["image_embedding"] for answer in many]
         self.assertEqual(images[0], images[3])
         self.assertNotEqual(images[0], images[1])
@@ -280,12 +281,32 @@ class Real(unittest.TestCase):
         for a, b in zip(one, many):  # an image does not depend on its batch
             self.assertLess(max(abs(x - y) for x, y in zip(a["image_embedding"], b["image_embedding"])), 0.02)
 
+    @unittest.skipIf(missing("torch", "diffusers", "transformers", "open_clip"),
+                     f"python3 has no {missing('torch', 'diffusers', 'transformers', 'open_clip')}: the program is not run")
+    def test_the_whole_program(self):
+        with tempfile.TemporaryDirectory() as folder:
+            tiny_pipeline().save_pretrained(folder)
+            lines = "".join(json.dumps(request(i, "a fox", seed=i)) + "\n" for i in range(2))
+            run = subprocess.run([sys.executable, str(SCRIPT), "--model", folder, "--clip", "RN50", "--clip-weights", "",
+                                  "--steps", "1", "--device", "cpu", "--dtype", "float32"], input=lines,
+                                 capture_output=True, text=True, timeout=280)
+        self.assertEqual(run.returncode, 0, run.stderr)
+        said = [json.loads(line) for line in run.stdout.splitlines()]  # and nothing else, whatever libraries print
+        self.assertEqual((len(said), said[0]["simulated"], said[0]["embedding_size"]), (3, False, 1024))
+        self.assertEqual([len(one["image_embedding"]) for one in said[1:]], [1024, 1024])
+
     @unittest.skipIf(missing("torch", "open_clip", "PIL"),
                      f"python3 has no {missing('torch', 'open_clip', 'PIL')}: no real embedder is built")
     def test_a_random_clip(self):
         from PIL import Image as Pillow
-        clip = image_side.Clip("RN50", "", "cpu")
-        self.assertEqual(clip.size, 1024)
+        import open_clip
+        with tempfile.TemporaryDirectory() as folder:
+            (pathlib.Path(folder) / "tiny.json").write_text(json.dumps({
+                "embed_dim": 24, "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16},
+                "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}}))
+            open_clip.add_model_config(folder)
+        clip = image_side.Clip("tiny", "", "cpu")
+        self.assertEqual(clip.size, 24)
         texts = clip.texts(["a fox", "a cat", "a fox"])
         self.assertEqual(len(texts[0]), clip.size)
         self.assertLess(max(abs(a - b) for a, b in zip(texts[0], texts[2])), 1e-4)

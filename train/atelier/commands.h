@@ -22,16 +22,29 @@ void serve(Model& model, const ServeOptions& options, std::istream& in, std::ost
 
 /// atelier corpus: images of the corpus, kept by a noisy proxy of taste, as the inverter sees them. Writes to `out`:
 ///
-///   images.safetensors    embeddings [images, d] of the images, captions [images, d] of their captions; f32
-///   images.jsonl          one line an image: id, caption, source, simulated
-///   flavors.txt           every flavor, one a line
-///   flavors.safetensors   embeddings [flavors, d]; f32
-///   truth.jsonl           what is in the images, for tests of the inversion: id, flavors, proxy
+///   images.jsonl           one line an image: id, caption, source, simulated
+///   images.safetensors     embeddings [images, d], f32, as in all that follow
+///   captions.safetensors   of the texts of their captions
+///   NAME.txt, NAME.safetensors   lists of flavors and their texts: flavors (all of them), mediums, artists, movements
+///                          and trendings
+///   votes.jsonl            likes and dislikes of ten people: id, likes, dislikes
+///   head.safetensors       an aesthetic head, weight [1, d] and bias [1], taught by the proxy
+///   truth.jsonl            what is in the images, for tests of the inversion: id, flavors, proxy
+///
+/// Every third image is called generated; it is drawn as the others are. With `corpus.keep: 1` in the world, head and
+/// votes are for keeping images by.
 struct CorpusOptions {
   std::int64_t images = 1000;
   std::filesystem::path out = {};
 };
 void run_corpus(Model& model, const CorpusOptions& options);
+
+/// atelier captions: the inverter's embeddings of the captions of a list of images, in its order.
+struct CaptionsOptions {
+  std::filesystem::path images = {};  // read: train/corpus/images.h
+  std::filesystem::path out = {};     // written, .safetensors
+};
+void run_captions(Model& model, const CaptionsOptions& options);
 
 /// atelier describe: what random flavors do to straight queries, and how the draws are related. Nothing trained is in
 /// it: this is all that a world may be calibrated on.

@@ -3,17 +3,23 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <map>
+#include <numbers>
+#include <set>
 
 #include "core/error.h"
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "train/atelier/commands.h"
 #include "train/corpus/grammar.h"
+#include "train/corpus/images.h"
+#include "train/corpus/words.h"
 
 namespace unfurl::train::atelier {
 namespace {
 
 constexpr std::uint64_t kStandard = 512;  // pictures by which taste is standardised
+constexpr std::uint64_t kTaught = 2048;   // pictures that the aesthetic head is taught by
 
 struct Candidate {
   std::string caption;
@@ -110,11 +116,92 @@ class Candidates {
   double mean_ = 0, deviation_ = 1;
 };
 
-void write_embeddings(const std::filesystem::path& path, const std::vector<SafetensorsWriter::Header>& tensors,
-                      const std::vector<const Vector*>& values, const FileMetadata& metadata) {
-  SafetensorsWriter file(path, tensors, metadata);
-  for (const Vector* const part : values) file.write(part->data(), part->size() * sizeof(float));
+/// One tensor, "embeddings", of rows of the same size.
+void write_rows(const std::filesystem::path& path, const Vector& rows, const WorldConfig& world) {
+  const auto count = static_cast<Index>(rows.size()) / world.embedding_size;
+  SafetensorsWriter file(path, {{"embeddings", FileDType::F32, {count, world.embedding_size}}},
+                         {{"simulated", "true"}, {"world", described(world)}, {"embedder", "invert"}});
+  file.write(rows.data(), rows.size() * sizeof(float));
   file.commit();
+}
+
+/// Least squares of y by the rows of x and a constant, with a small ridge: the weights, then the constant.
+std::vector<double> fitted(const std::vector<Vector>& x, const std::vector<double>& y) {
+  const std::size_t n = x.front().size() + 1;
+  std::vector<double> a(n * n, 0.0), b(n, 0.0);
+  for (std::size_t r = 0; r < x.size(); ++r) {
+    const auto at = [&](std::size_t i) { return i + 1 < n ? static_cast<double>(x[r][i]) : 1.0; };
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t j = 0; j <= i; ++j) a[i * n + j] += at(i) * at(j);
+      b[i] += at(i) * y[r];
+    }
+  }
+  // Cholesky, in place, then the two triangles.
+  for (std::size_t i = 0; i < n; ++i) {
+    a[i * n + i] += 1e-3;
+    for (std::size_t j = 0; j <= i; ++j) {
+      double sum = a[i * n + j];
+      for (std::size_t k = 0; k < j; ++k) sum -= a[i * n + k] * a[j * n + k];
+      a[i * n + j] = i == j ? std::sqrt(sum) : sum / a[j * n + j];
+    }
+  }
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t k = 0; k < i; ++k) b[i] -= a[i * n + k] * b[k];
+    b[i] /= a[i * n + i];
+  }
+  for (std::size_t i = n; i-- > 0;) {
+    for (std::size_t k = i + 1; k < n; ++k) b[i] -= a[k * n + i] * b[k];
+    b[i] /= a[i * n + i];
+  }
+  return b;
+}
+
+/// A linear aesthetic head over the inverter's embeddings, as good as one can be that was taught by the proxy.
+void write_head(const std::filesystem::path& path, Model& model, Candidates& candidates) {
+  std::vector<Vector> seen;
+  std::vector<double> points;
+  for (std::uint64_t i = 0; i < kTaught; ++i) {
+    const Candidate candidate = candidates.make(i);
+    seen.push_back(model.embed(Embedder::invert, candidate.picture));
+    points.push_back(5 + candidates.proxy(candidate, i));
+  }
+  const std::vector<double> head = fitted(seen, points);
+  const Vector values(head.begin(), head.end());
+  SafetensorsWriter file(
+      path, {{"weight", FileDType::F32, {1, model.config().embedding_size}}, {"bias", FileDType::F32, {1}}},
+      {{"simulated", "true"}, {"world", described(model.config())}});
+  file.write(values.data(), values.size() * sizeof(float));
+  file.commit();
+}
+
+/// NAME.txt and NAME.safetensors of every list of flavors: all of them, and those kinds that have a list of their own.
+void write_flavors(const std::filesystem::path& folder, Model& model) {
+  std::map<std::string, std::set<std::string>> lists;
+  for (const Flavor& flavor : model.flavors()) lists["flavors"].insert(flavor.name);
+  for (const WordSection& section : word_file("flavors")) {
+    for (const std::string_view entry : section.entries) {
+      const bool artist = entry.starts_with("in the style of");
+      const bool lead = section.name.starts_with("lead ");
+      const char* const kind = artist                                      ? "artists"
+                               : lead || section.name.starts_with("name ") ? "mediums"
+                               : section.name == "style painting"          ? "movements"
+                               : section.name == "quality"                 ? "trendings"
+                                                                           : nullptr;
+      if (kind == nullptr) continue;
+      lists[kind].insert(Lexicon::plain(lead && entry.ends_with(" of") ? entry.substr(0, entry.size() - 3) : entry));
+    }
+  }
+  for (const auto& [name, phrases] : lists) {
+    Vector rows;
+    std::string text;
+    for (const std::string& phrase : phrases) {
+      const Vector row = model.embed(Embedder::invert, phrase);
+      rows.insert(rows.end(), row.begin(), row.end());
+      text += phrase + '\n';
+    }
+    write_rows(folder / (name + ".safetensors"), rows, model.config());
+    write_file(folder / (name + ".txt"), text);
+  }
 }
 
 }  // namespace
@@ -125,10 +212,10 @@ void run_corpus(Model& model, const CorpusOptions& options) {
   }
   make_folder(options.out);
   const WorldConfig& world = model.config();
-  const FileMetadata metadata{{"simulated", "true"}, {"world", described(world)}, {"embedder", "invert"}};
   const double least = normal_quantile(1 - world.corpus.keep);
   Candidates candidates(model);
-  FileWriter images(options.out / "images.jsonl"), truth(options.out / "truth.jsonl");
+  FileWriter images(options.out / "images.jsonl"), truth(options.out / "truth.jsonl"),
+      votes(options.out / "votes.jsonl");
   Vector seen, captions;
   std::uint64_t drawn = 0;
   std::int64_t kept = 0;
@@ -139,37 +226,30 @@ void run_corpus(Model& model, const CorpusOptions& options) {
     taste_all += taste;
     if (proxy < least) continue;
     taste_kept += taste;
-    const std::string id = fmt::format("simulated-{:07}", drawn);
-    const Json line(Json::Object{
-        {"id", id}, {"caption", candidate.caption}, {"source", "natural"}, {"simulated", true}, {"world", world.name}});
-    images.write(line.dump() + '\n');
-    Json::Array flavors(candidate.flavors.begin(), candidate.flavors.end());
-    truth.write(
-        Json(Json::Object{{"id", id}, {"flavors", std::move(flavors)}, {"proxy", proxy}, {"simulated", true}}).dump() +
-        '\n');
+    const auto write = [&](FileWriter& file, Json::Object rest) {
+      Json::Object line{{"id", fmt::format("simulated-{:07}", drawn)}};
+      line.insert(line.end(), std::make_move_iterator(rest.begin()), std::make_move_iterator(rest.end()));
+      line.emplace_back("simulated", true);
+      file.write(Json(std::move(line)).dump() + '\n');
+    };
+    write(images, {{"caption", candidate.caption}, {"source", drawn % 3 == 2 ? "generated" : "natural"}});
+    write(truth, {{"flavors", Json::Array(candidate.flavors.begin(), candidate.flavors.end())}, {"proxy", proxy}});
+    // Ten people have seen it, and the share that likes it grows with the proxy.
+    const auto likes = static_cast<std::int64_t>(std::lround(10 * 0.5 * std::erfc(-proxy / std::numbers::sqrt2)));
+    write(votes, {{"likes", likes}, {"dislikes", 10 - likes}});
     const Vector image = model.embed(Embedder::invert, candidate.picture);
     const Vector caption = model.embed(Embedder::invert, candidate.caption);
     seen.insert(seen.end(), image.begin(), image.end());
     captions.insert(captions.end(), caption.begin(), caption.end());
     ++kept;
   }
-  write_embeddings(options.out / "images.safetensors",
-                   {{"embeddings", FileDType::F32, {kept, world.embedding_size}},
-                    {"captions", FileDType::F32, {kept, world.embedding_size}}},
-                   {&seen, &captions}, metadata);
-  Vector flavors;
-  std::string list;
-  for (const Flavor& flavor : model.flavors()) {
-    const Vector text = model.embed(Embedder::invert, flavor.name);
-    flavors.insert(flavors.end(), text.begin(), text.end());
-    list += flavor.name + '\n';
-  }
-  write_embeddings(options.out / "flavors.safetensors",
-                   {{"embeddings", FileDType::F32, {static_cast<Index>(model.flavors().size()), world.embedding_size}}},
-                   {&flavors}, metadata);
-  write_file(options.out / "flavors.txt", list);
-  images.commit();
+  write_rows(options.out / "images.safetensors", seen, world);
+  write_rows(options.out / "captions.safetensors", captions, world);
+  write_flavors(options.out, model);
+  write_head(options.out / "head.safetensors", model, candidates);
+  votes.commit();
   truth.commit();
+  images.commit();
   fmt::print("simulated corpus of world {}\n", described(world));
   fmt::print(
       "{} simulated images kept of {}, by a proxy that correlates {:g} with simulated taste: mean {:.3f}, of all "
@@ -177,6 +257,18 @@ void run_corpus(Model& model, const CorpusOptions& options) {
       kept, drawn, world.corpus.proxy_correlation, taste_kept / static_cast<double>(kept),
       taste_all / static_cast<double>(drawn));
   fmt::print("{} flavors -> {}\n", model.flavors().size(), options.out.string());
+}
+
+void run_captions(Model& model, const CaptionsOptions& options) {
+  const ImageList list = read_images(options.images, 0);
+  Vector rows;
+  for (const ImageRecord& image : list.images) {
+    if (image.caption.empty()) user_error("{}: image \"{}\" has no caption", options.images.string(), image.id);
+    const Vector row = model.embed(Embedder::invert, image.caption);
+    rows.insert(rows.end(), row.begin(), row.end());
+  }
+  write_rows(options.out, rows, model.config());
+  fmt::print("{} simulated embeddings of captions -> {}\n", list.images.size(), options.out.string());
 }
 
 }  // namespace unfurl::train::atelier

@@ -39,11 +39,6 @@ std::string joined(const std::vector<std::string>& words, std::size_t from, std:
   return out;
 }
 
-std::string plain(std::string_view phrase) {
-  const std::vector<std::string> words = lower_words(phrase);
-  return joined(words, 0, words.size());
-}
-
 std::vector<std::string_view> parts(std::string_view text, char mark) {
   std::vector<std::string_view> out;
   for (std::size_t start = 0; start <= text.size();) {
@@ -127,6 +122,11 @@ Lexicon::Lexicon(const WorldConfig& config) : text_(config.text) {
   words_.insert(adjectives_.begin(), adjectives_.end());
   flavors_.assign(flavor_set_.begin(), flavor_set_.end());
   std::sort(flavors_.begin(), flavors_.end());
+}
+
+std::string Lexicon::plain(std::string_view phrase) {
+  const std::vector<std::string> words = lower_words(phrase);
+  return joined(words, 0, words.size());
 }
 
 bool Lexicon::is_flavor(std::string_view phrase) const { return flavor_set_.contains(plain(phrase)); }

@@ -40,6 +40,8 @@ class Lexicon {
   /// painting of a fox", is that.
   std::vector<Concept> read(std::string_view text) const;
 
+  /// The phrase as flavors are named: words in lower case, without punctuation at their ends.
+  static std::string plain(std::string_view phrase);
   /// All flavors, sorted.
   const std::vector<std::string>& flavors() const { return flavors_; }
   bool is_flavor(std::string_view phrase) const;

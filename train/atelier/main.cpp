@@ -18,6 +18,7 @@ struct Arguments {
   ServeOptions serve;
   CorpusOptions corpus;
   DescribeOptions describe;
+  CaptionsOptions captions;
   std::string embedder = "filter";
 };
 
@@ -44,6 +45,10 @@ int run(int argc, char** argv) {
   add_world(corpus_app, to);
   corpus_app.add_option("--images", to.corpus.images, "images to keep")->capture_default_str();
   corpus_app.add_option("--out", to.corpus.out, "folder")->type_name("DIR")->required();
+  CLI::App& captions_app = *app.add_subcommand("captions", "Write simulated text embeddings of the captions of images");
+  add_world(captions_app, to);
+  captions_app.add_option("--images", to.captions.images, "images with captions, JSONL")->type_name("FILE")->required();
+  captions_app.add_option("--out", to.captions.out, "embeddings, .safetensors")->type_name("FILE")->required();
   CLI::App& describe_app = *app.add_subcommand("describe", "Print what random flavors do to straight queries");
   add_world(describe_app, to);
   describe_app.add_option("--queries", to.describe.queries, "straight queries")->check(CLI::Range(2, 1'000'000));
@@ -57,6 +62,8 @@ int run(int argc, char** argv) {
   Model model(load_world(to.world, to.sets));
   if (corpus_app.parsed()) {
     run_corpus(model, to.corpus);
+  } else if (captions_app.parsed()) {
+    run_captions(model, to.captions);
   } else if (describe_app.parsed()) {
     run_describe(model, to.describe);
   } else {

@@ -11,6 +11,8 @@
 #include "tests/support/subprocess.h"
 #include "tests/support/temporary_folder.h"
 #include "train/atelier/commands.h"
+#include "train/corpus/aesthetic_head.h"
+#include "train/corpus/votes.h"
 #include "train/image_side/image_side.h"
 #include "train/image_side/protocol.h"
 
@@ -115,6 +117,7 @@ struct Corpus {
   std::vector<Json> images, truth;
   std::vector<std::string> flavors;
   std::vector<float> seen, captions, phrases;
+  std::vector<double> scores, likes;
   std::size_t size = 0;
 };
 
@@ -146,10 +149,31 @@ Corpus corpus(const WorldConfig& config, std::int64_t images) {
   std::vector<Index> shape;
   made.seen = tensor(folder / "images.safetensors", "embeddings", shape);
   EXPECT_EQ(shape, (std::vector<Index>{images, config.embedding_size}));
-  made.captions = tensor(folder / "images.safetensors", "captions", shape);
+  made.captions = tensor(folder / "captions.safetensors", "embeddings", shape);
   EXPECT_EQ(shape, (std::vector<Index>{images, config.embedding_size}));
   made.phrases = tensor(folder / "flavors.safetensors", "embeddings", shape);
   EXPECT_EQ(shape, (std::vector<Index>{static_cast<Index>(made.flavors.size()), config.embedding_size}));
+  std::set<std::string> all(made.flavors.begin(), made.flavors.end());
+  for (const char* const kind : {"mediums", "artists", "movements", "trendings"}) {
+    const std::vector<std::string> list = lines((std::string(kind) + ".txt").c_str());
+    EXPECT_GT(list.size(), 5u) << kind;
+    for (const std::string& flavor : list) EXPECT_TRUE(all.contains(flavor)) << kind << ": " << flavor;
+    tensor(folder / (std::string(kind) + ".safetensors"), "embeddings", shape);
+    EXPECT_EQ(shape[0], static_cast<Index>(list.size()));
+  }
+  const train::AestheticHead head(folder / "head.safetensors");
+  for (std::size_t i = 0; i < made.images.size(); ++i) {
+    const auto size = static_cast<std::size_t>(config.embedding_size);
+    made.scores.push_back(head.score({&made.seen[i * size], size}));
+  }
+  const auto votes = train::read_votes(folder / "votes.jsonl", 0);
+  for (const Json& image : made.images) {
+    made.likes.push_back(static_cast<double>(votes.at(image.at("id").as_string()).likes));
+  }
+  testing::internal::CaptureStdout();
+  run_captions(model, {.images = folder / "images.jsonl", .out = folder / "again.safetensors"});
+  testing::internal::GetCapturedStdout();
+  EXPECT_EQ(tensor(folder / "again.safetensors", "embeddings", shape), made.captions);
   made.size = static_cast<std::size_t>(config.embedding_size);
   return made;
 }
@@ -199,10 +223,15 @@ TEST(AtelierCorpus, IsKeptByANoisyProxyOfTaste) {
   };
   WorldConfig all;
   all.corpus.keep = 1;
-  EXPECT_NEAR(mean_proxy(corpus(all, 400)), 0, 0.2);
   EXPECT_GT(mean_proxy(corpus({}, 400)), 0.6);
-  // The more popular a flavor, the more images have it.
   const Corpus made = corpus(all, 400);
+  EXPECT_NEAR(mean_proxy(made), 0, 0.2);
+  std::vector<double> proxies;
+  for (const Json& line : made.truth) proxies.push_back(line.at("proxy").as_number());
+  EXPECT_GT(correlation(proxies, made.scores), 0.3);  // noisy, both of them
+  EXPECT_LT(correlation(proxies, made.scores), 0.9);
+  EXPECT_GT(correlation(proxies, made.likes), 0.8);
+  // The more popular a flavor, the more images have it.
   const Model model{WorldConfig{}};
   std::vector<double> popular, found;
   for (const Flavor& flavor : model.flavors()) {
