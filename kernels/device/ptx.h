@@ -175,7 +175,8 @@ UNFURL_DEVICE void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], std:
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #else
-  host::mma_m16n8k16(d, a, b0, b1, site);
+  const std::uint32_t b[2] = {b0, b1};
+  host::mma_m16n8k16(d, a, b, site);
 #endif
 }
 

@@ -61,15 +61,29 @@ inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 
 constexpr int warpSize = 32;
 
+/// MemorySanitizer does not look at operands of atomics, nor at what goes into the engine, by itself.
+template <class T>
+void check_initialised([[maybe_unused]] const T& value) {
+#if defined(__has_feature)
+#if __has_feature(memory_sanitizer)
+  __msan_check_mem_is_initialized(&value, sizeof value);
+#endif
+#endif
+}
+inline bool decided(int predicate) {
+  check_initialised(predicate);
+  return predicate != 0;
+}
+
 inline void __syncthreads(host::CallSite site = {}) { host::barrier(0, 0, true, site); }
 inline int __syncthreads_count(int predicate, host::CallSite site = {}) {
-  return host::barrier_vote(host::Vote::count, predicate != 0, site);
+  return host::barrier_vote(host::Vote::count, decided(predicate), site);
 }
 inline int __syncthreads_and(int predicate, host::CallSite site = {}) {
-  return host::barrier_vote(host::Vote::all, predicate != 0, site);
+  return host::barrier_vote(host::Vote::all, decided(predicate), site);
 }
 inline int __syncthreads_or(int predicate, host::CallSite site = {}) {
-  return host::barrier_vote(host::Vote::any, predicate != 0, site);
+  return host::barrier_vote(host::Vote::any, decided(predicate), site);
 }
 
 inline constexpr host::Collective kSyncWarp{"__syncwarp", nullptr, true};
@@ -80,10 +94,10 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, host::CallSite site = {}) {
 template <class T>
 T shuffled(host::Shuffle kind, unsigned mask, T value, int argument, int width, host::CallSite site) {
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 8);
-  std::uint64_t bits = 0;
+  std::uint64_t bits = 0, shuffled_bits = 0;
   std::memcpy(&bits, &value, sizeof value);
-  bits = host::shuffle(kind, mask, bits, argument, width, site);
-  std::memcpy(&value, &bits, sizeof value);
+  host::shuffle(kind, mask, bits, shuffled_bits, argument, width, site);
+  std::memcpy(&value, &shuffled_bits, sizeof value);
   return value;
 }
 template <class T>
@@ -103,22 +117,18 @@ T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32, host::C
   return shuffled(host::Shuffle::exclusive_or, mask, value, lane_mask, width, site);
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate, host::CallSite site = {}) {
-  return host::ballot(host::Ballot::ballot, mask, predicate != 0, site);
+  return host::ballot(host::Ballot::ballot, mask, decided(predicate), site);
 }
 inline int __any_sync(unsigned mask, int predicate, host::CallSite site = {}) {
-  return host::ballot(host::Ballot::any, mask, predicate != 0, site) != 0;
+  return host::ballot(host::Ballot::any, mask, decided(predicate), site) != 0;
 }
 inline int __all_sync(unsigned mask, int predicate, host::CallSite site = {}) {
-  return host::ballot(host::Ballot::all, mask, predicate == 0, site) == 0;
+  return host::ballot(host::Ballot::all, mask, !decided(predicate), site) == 0;
 }
 
 template <class T>
 std::atomic_ref<T> atomic_at(T* address) {
-#if defined(__has_feature)
-#if __has_feature(memory_sanitizer)
-  __msan_check_mem_is_initialized(address, sizeof *address);  // which it does not do for atomics by itself
-#endif
-#endif
+  check_initialised(*address);
   return std::atomic_ref<T>(*address);
 }
 template <class T>

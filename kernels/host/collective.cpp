@@ -67,7 +67,7 @@ void collective(const Collective& what, std::uint32_t mask, const void* in, void
 namespace {
 
 struct ShuffleOperand {
-  std::uint64_t value;
+  const std::uint64_t* value;
   int argument, width;
 };
 
@@ -96,8 +96,8 @@ void run_shuffle(const Exchange& exchange) {
     if (from == nullptr) {
       fault("shuffle: lane %d reads lane %d, which is not in the mask %08x", lane, base + source, exchange.mask);
     }
-    std::memcpy(exchange.out[lane], &from->value, sizeof from->value);
-    pass_on(exchange.out[lane], sizeof from->value, &from->value, sizeof from->value);
+    std::memcpy(exchange.out[lane], from->value, sizeof *from->value);
+    pass_on(exchange.out[lane], sizeof *from->value, from->value, sizeof *from->value);
   }
 }
 
@@ -120,14 +120,13 @@ constexpr Collective kBallots[] = {
 
 }  // namespace
 
-std::uint64_t shuffle(Shuffle kind, std::uint32_t mask, std::uint64_t value, int argument, int width, CallSite site) {
+void shuffle(Shuffle kind, std::uint32_t mask, const std::uint64_t& value, std::uint64_t& out, int argument, int width,
+             CallSite site) {
   if (width < 1 || width > 32 || !std::has_single_bit(static_cast<unsigned>(width))) {
     fault("shuffle at %s: width %d is no power of two up to 32", text(site), width);
   }
-  const ShuffleOperand operand{value, argument, width};
-  std::uint64_t out = value;
+  const ShuffleOperand operand{&value, argument, width};
   collective(kShuffles[static_cast<int>(kind)], mask, &operand, &out, site);
-  return out;
 }
 
 std::uint32_t ballot(Ballot kind, std::uint32_t mask, bool predicate, CallSite site) {

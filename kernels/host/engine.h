@@ -129,7 +129,9 @@ struct Collective {
 void collective(const Collective& what, std::uint32_t mask, const void* in, void* out, CallSite site);
 
 enum class Shuffle { index, up, down, exclusive_or };
-std::uint64_t shuffle(Shuffle kind, std::uint32_t mask, std::uint64_t value, int argument, int width, CallSite site);
+/// By reference: what MemorySanitizer knows of a value gets lost when it goes into the engine and comes back.
+void shuffle(Shuffle kind, std::uint32_t mask, const std::uint64_t& value, std::uint64_t& out, int argument, int width,
+             CallSite site);
 enum class Ballot { ballot, any, all };
 /// The lanes of the mask whose predicate holds.
 std::uint32_t ballot(Ballot kind, std::uint32_t mask, bool predicate, CallSite site);

@@ -101,10 +101,11 @@ void exchange_matrices(std::uint32_t (&fragment)[4], const std::uint32_t (&row)[
   collective(what, kAllLanes, &in, fragment, site);
 }
 
-void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, CallSite site) {
+void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], CallSite site) {
   require_whole_warp(kMma.name, site);
-  Fragments in{{a[0], a[1], a[2], a[3]}, {b0, b1}};
+  Fragments in{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
   pass_on(in.a, sizeof in.a, a, sizeof a);
+  pass_on(in.b, sizeof in.b, b, sizeof b);
   collective(kMma, kAllLanes, &in, d, site);
 }
 

@@ -10,7 +10,8 @@ namespace unfurl::kernels::host {
 /// `row` holds what the lane read at shared address `address`.
 void exchange_matrices(std::uint32_t (&fragment)[4], const std::uint32_t (&row)[4], std::uint32_t address,
                        bool transposed, CallSite site);
-void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1, CallSite site);
+/// Operands come by reference: what MemorySanitizer knows of a value gets lost on the way into the engine.
+void mma_m16n8k16(float (&d)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], CallSite site);
 
 inline void load_matrices(std::uint32_t (&fragment)[4], std::uint32_t address, bool transposed, CallSite site) {
   std::uint32_t row[4];

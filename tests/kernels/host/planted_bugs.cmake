@@ -8,7 +8,7 @@ function(expect_found bug order report)
     ENVIRONMENT "UBSAN_OPTIONS=print_stacktrace=0;TSAN_OPTIONS=report_bugs=1")
 endfunction()
 
-set(at "planted_bugs.cu:[0-9]+")
+set(at "planted_(hopper_)?bugs.cuh?:[0-9]+")
 set(engine "engine: kernel launched at ${at}: ")
 
 expect_found(divergent_barrier in_order
@@ -31,8 +31,19 @@ expect_found(matrix_outside_shared_memory in_order
 expect_found(too_little_dynamic_memory in_order
   "${engine}dynamic shared memory at ${at} needs 2048 bytes, the launch gave 1024")
 expect_found(misaligned_vector in_order "${engine}vector load at a misaligned address")
+expect_found(mbarrier_not_initialised in_order "${engine}mbarrier.wait at ${at}: the mbarrier is not initialised")
+expect_found(mbarrier_overwritten in_order "${engine}mbarrier.arrive at ${at}: the mbarrier of ${at} was overwritten")
+expect_found(too_many_arrivals in_order "${engine}mbarrier.arrive at ${at}: the phase has all its 1 arrivals")
+expect_found(expects_too_many_bytes in_order
+  "${engine}deadlock: 0 threads have returned, the others wait: 256 in mbarrier.wait at ${at}")
+expect_found(tile_never_waited_for in_order "${engine}the block ends while a bulk copy of ${at} is in flight")
+expect_found(named_barrier_for_too_many in_order
+  "${engine}deadlock: 128 threads have returned, the others wait: 128 in bar.sync at ${at}")
 
 if(NOT UNFURL_SANITIZE)
+  expect_found(tile_read_before_the_wait in_order "wrong:")
+  expect_found(product_read_before_the_wait in_order "wrong:")
+  expect_found(product_operand_overwritten in_order "wrong:")
   expect_found(past_static_array in_order "${engine}write 0 bytes past the end of shared array 'buffer' of ${at}")
   expect_found(past_dynamic_array in_order "${engine}write 8 bytes past the end of shared array 'dynamic' of ${at}")
   expect_found(missing_barrier in_order "wrong:")
@@ -54,11 +65,12 @@ elseif(UNFURL_SANITIZE STREQUAL "address")
   expect_found(shift_too_far in_order "shift exponent [0-9]+ is too large")
 elseif(UNFURL_SANITIZE STREQUAL "thread")
   foreach(bug missing_barrier missing_barrier_forward missing_second_barrier missing_syncwarp race_between_blocks
-      copy_read_without_barrier double_buffer_without_second_barrier)
+      copy_read_without_barrier tile_read_before_the_wait double_buffer_without_second_barrier)
     expect_found(${bug} random "ThreadSanitizer: data race")
   endforeach()
 elseif(UNFURL_SANITIZE STREQUAL "memory")
-  foreach(bug uninitialised uninitialised_counter uninitialised_under_a_maximum)
+  foreach(bug tile_read_before_the_wait product_read_before_the_wait uninitialised uninitialised_counter
+      uninitialised_under_a_maximum uninitialised_in_a_shuffle uninitialised_vote)
     expect_found(${bug} in_order "MemorySanitizer: use-of-uninitialized-value")
   endforeach()
 endif()

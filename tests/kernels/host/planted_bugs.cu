@@ -9,6 +9,7 @@
 
 #include "kernels/device/vector.h"
 #include "kernels/host/engine.h"
+#include "tests/kernels/host/planted_hopper_bugs.cuh"
 #if defined(__has_feature)
 #if __has_feature(memory_sanitizer)
 #include <sanitizer/msan_interface.h>
@@ -21,10 +22,6 @@
 
 namespace unfurl::kernels {
 namespace {
-
-constexpr int kThreads = 256;
-
-// ------------------------------------------------------------------------------------------- synchronisation
 
 __global__ void divergent_barrier(float* out, const float* in) {
   UNFURL_SHARED(float, buffer, [kThreads]);
@@ -130,8 +127,6 @@ __global__ void race_between_blocks(float* out, const float* in) {
   out[t] = out[t] + in[t];
 }
 
-// ------------------------------------------------------------------------------------------- asynchronous copies
-
 UNFURL_DEVICE void copy_all(float* buffer, const float* in) {
   const unsigned t = threadIdx.x;
   if (t < kThreads / 4) ptx::copy_async16(ptx::shared_address(buffer + 4 * t), in + 4 * t);
@@ -188,8 +183,6 @@ __global__ void double_buffer_without_second_barrier(float* out, const float* in
   }
   out[t] = sum;
 }
-
-// ------------------------------------------------------------------------------------------- memory
 
 __global__ void past_static_array(float* out, const float* in) {
   UNFURL_SHARED(float, buffer, [kThreads]);
@@ -289,12 +282,27 @@ __global__ void uninitialised_under_a_maximum(float* out, const float* in) {
   out[t] = fmaxf(buffer[t], buffer[t + 1]);
 }
 
+// As above, and the value goes through the engine.
+__global__ void uninitialised_in_a_shuffle(float* out, const float* in) {
+  UNFURL_SHARED(float, buffer, [kThreads + 1]);
+  const unsigned t = threadIdx.x;
+  buffer[t] = in[t];
+  __syncthreads();
+  out[t] = fmaxf(in[t], __shfl_xor_sync(0xffffffffu, buffer[t + 1], 1));
+}
+
+__global__ void uninitialised_vote(float* out, const float* in) {
+  UNFURL_SHARED(float, buffer, [kThreads + 1]);
+  const unsigned t = threadIdx.x;
+  buffer[t] = in[t];
+  __syncthreads();
+  out[t] = in[t] + (__all_sync(0xffffffffu, buffer[t + 1] > 1000.0f) != 0 ? 1.0f : 0.0f);
+}
+
 __global__ void shift_too_far(float* out, const float* in) {
   const unsigned t = threadIdx.x;
   out[t] = static_cast<float>(1 << (t + (in[t] < 1e9f ? 32u : 0u)));
 }
-
-// ------------------------------------------------------------------------------------------- the list
 
 using Kernel = void (*)(float*, const float*);
 using Expected = float (*)(const float* in, int t);
@@ -308,6 +316,7 @@ struct Planted {
   Kernel kernel;
   Expected expected;  // null: anything
   unsigned blocks = 1;
+  std::size_t shared_bytes = sizeof(Buffer);
 };
 
 #define UNFURL_BUG(kernel, ...) \
@@ -349,18 +358,29 @@ const Planted kPlanted[] = {
                  return static_cast<float>(count);
                }),
     UNFURL_BUG(uninitialised_under_a_maximum, nullptr),
+    UNFURL_BUG(uninitialised_in_a_shuffle, nullptr),
+    UNFURL_BUG(uninitialised_vote, nullptr),
     UNFURL_BUG(shift_too_far, nullptr),
+    UNFURL_BUG(mbarrier_not_initialised, same, 1, sizeof(Tile)),
+    UNFURL_BUG(mbarrier_overwritten, same, 1, sizeof(Tile)),
+    UNFURL_BUG(too_many_arrivals, same, 1, sizeof(Tile)),
+    UNFURL_BUG(expects_too_many_bytes, same, 1, sizeof(Tile)),
+    UNFURL_BUG(tile_read_before_the_wait, same, 1, sizeof(Tile)),
+    UNFURL_BUG(tile_never_waited_for, same, 1, sizeof(Tile)),
+    UNFURL_BUG(product_read_before_the_wait, same, 1, sizeof(Tile)),
+    UNFURL_BUG(product_operand_overwritten, same, 1, sizeof(Tile)),
+    UNFURL_BUG(named_barrier_for_too_many, same),
 };
 
 int run(const Planted& planted) {
-  const std::unique_ptr<float[]> in(new float[kThreads]), out(new float[kThreads]);
+  const std::unique_ptr<float[]> in(new float[kThreads]), out(new float[kThreads]);  // 16-byte aligned
   for (int i = 0; i < kThreads; ++i) {
     in[i] = static_cast<float>(i * 37 % 101) - 50;
     out[i] = -1;
   }
   try {
     const HostCudaQueue queue;
-    launch(queue, planted.kernel, dim3(planted.blocks), dim3(kThreads), sizeof(Buffer), out.get(), in.get());
+    launch(queue, planted.kernel, dim3(planted.blocks), dim3(kThreads), planted.shared_bytes, out.get(), in.get());
   } catch (const std::exception& exception) {
     std::printf("engine: %s\n", exception.what());
     return 3;
