@@ -13,8 +13,17 @@ struct Queues {
 
   /// Never destroyed: tensors in static variables may be freed later than any static queue.
   static const Queues& get() {
-    static const auto* const queues = new Queues;
+    static const Queues* const queues = made();
     return *queues;
+  }
+
+ private:
+  static const Queues* made() {
+    try {
+      return new Queues;
+    } catch (const std::exception& error) {  // a driver's: one of ours
+      fail("{}", error.what());
+    }
   }
 };
 #endif

@@ -28,6 +28,8 @@ for program in "${programs[@]}"; do
   fi
   strip -o "$out/bin/$program" "$build/$program"
 done
+# For several ranks; it needs the MPI of the machine, and is looked for where there is one.
+if [[ -f $build/libunfurl_mpi.so ]]; then strip -o "$out/bin/libunfurl_mpi.so" "$build/libunfurl_mpi.so"; fi
 
 # Libraries: those of glibc are every Linux's, NVIDIA's are loaded at run time by who needs them, all others come along,
 # libstdc++ among them: other C++ libraries come only as shared ones, and a process must not have two of it.

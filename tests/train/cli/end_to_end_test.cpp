@@ -212,8 +212,8 @@ TEST(EndToEnd, AnInterruptedPipelineGoesOn) {
   const Finished stopped = process.wait();
   EXPECT_EQ(stopped.code, 143) << stopped.error;
   const auto steps = train::checkpoint_steps(folder / "out/base");
-  ASSERT_EQ(steps.size(), 1u);
-  EXPECT_LT(steps[0], 150);
+  ASSERT_FALSE(steps.empty());  // more than one, where this process had to wait for its turn
+  EXPECT_LT(steps.back(), 150);
   const Finished finished = run_process({unfurl_binary(), "run", recipe});
   EXPECT_EQ(finished.code, 0) << finished.error;
   EXPECT_TRUE(has(finished.error, "goes on from ")) << finished.error;
