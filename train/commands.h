@@ -93,6 +93,18 @@ struct EvalOptions {
 };
 int run_eval(const EvalOptions& options);
 
+/// unfurl judge: models and controls by the images of their prompts.
+struct JudgeOptions {
+  std::vector<std::filesystem::path> runs;
+  JudgeConfig config;
+  SampleConfig samples;
+  std::int64_t seed = 1;
+  std::filesystem::path out;
+  std::vector<std::filesystem::path> combine;  // folders of judgements, instead of runs
+  std::filesystem::path hypotheses;            // a recipe whose judge.hypotheses are tested; "" for none
+};
+int run_judge(const JudgeOptions& options);
+
 /// unfurl inspect: what a checkpoint holds.
 struct InspectOptions {
   std::filesystem::path path;  // a run, checkpoint or .safetensors file

@@ -209,6 +209,49 @@ void add_eval(CLI::App& parent, Action& action) {
   app.callback([options, &action] { action = [options] { return run_eval(*options); }; });
 }
 
+void add_judge(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(
+      parent, "judge", "Judge models and controls by the images of their prompts",
+      "  unfurl judge runs/paper/base runs/paper/refined --side \"python3 scripts/image_side_diffusers.py\" --out "
+      "runs/j\n"
+      "  unfurl judge RUN --side \"build/cpu/atelier serve --world recipes/worlds/default.yaml\" --queries q.txt --out "
+      "J\n"
+      "  unfurl judge --combine runs/w1/judge runs/w2/judge --hypotheses recipes/paper.yaml --out runs/all\n");
+  auto options = std::make_shared<JudgeOptions>();
+  JudgeConfig& config = options->config;
+  auto* const runs = app.add_option("runs", options->runs, "run folders")->type_name("RUN...")->default_str("");
+  app.add_option("--combine", options->combine, "folders of judgements of several worlds and training seeds")
+      ->type_name("FOLDER...")
+      ->default_str("")
+      ->excludes(runs);
+  add_path(app, "--out", options->out, "folder of the judgement", "FOLDER")->required();
+  app.add_option("--side", config.side.command, "the program that renders and embeds, with its arguments");
+  app.add_option("--url", config.side.url, "the server that renders and embeds");
+  app.add_option("--workers", config.side.workers, "processes or connections to it")
+      ->check(from_to(1, 1024, "from 1 to 1024"));
+  app.add_option("--batch", config.side.batch, "requests sent at once")->check(from_to(1, 4096, "from 1 to 4096"));
+  app.add_option("--timeout", config.side.timeout, "seconds without an answer")->check(from_to(1e-3, 1e6, "above 0"));
+  app.add_option("--queries", config.queries,
+                 "test queries: lines, a .tsv, or pairs in .jsonl; by default held-out ones")
+      ->type_name("FILE");
+  app.add_option("--max-queries", config.max_queries, "at most so many; 0: all")->check(from_to(0, 1e9, "0 or more"));
+  app.add_option("-n,--count", config.n, "prompts for each query")->check(from_to(1, 64, "from 1 to 64"));
+  app.add_option("--frontier", config.frontier_points, "temperatures from 0.6 to 1.2 to draw at; 0: none")
+      ->check(from_to(0, 64, "from 0 to 64"));
+  app.add_option("--prefixes", config.prefixes, "prefixes to compare with none, on the last run")->default_str("");
+  app.add_option("--resamples", config.resamples, "of the bootstrap")->check(from_to(10, 1e6, "from 10 to 1000000"));
+  add_path(app, "--hypotheses", options->hypotheses, "a recipe whose judge.hypotheses are tested", "RECIPE");
+  app.add_option("--temperature", options->samples.temperature, "of the models")
+      ->check(from_to(0, 100, "from 0 to 100"));
+  app.add_option("--top-p", options->samples.top_p, "smallest set of likeliest tokens with this probability; 1: off")
+      ->check(from_to(1e-9, 1, "above 0, at most 1"));
+  app.add_option("--max-tokens", options->samples.max_tokens, "longest prompt, in tokens")
+      ->check(from_to(1, 1 << 20, "from 1 to 1048576"));
+  app.add_option("--seed", options->seed, "of prompts, images and intervals")->check(seed());
+  add_threads(app);
+  app.callback([options, &action] { action = [options] { return run_judge(*options); }; });
+}
+
 void add_inspect(CLI::App& parent, Action& action) {
   CLI::App& app = add_command(parent, "inspect", "Show what a run or checkpoint holds",
                               "  unfurl inspect runs/quickstart/base\n"
@@ -280,6 +323,7 @@ Action parse_arguments(int argc, const char* const* argv) {
   add_run(root, action);
   add_expand(root, action);
   add_eval(root, action);
+  add_judge(root, action);
   add_inspect(root, action);
 
   try {

@@ -10,6 +10,7 @@
 #include "train/corpus/commands.h"
 #include "train/data/prepare.h"
 #include "train/generate/tokenizer_codec.h"
+#include "train/judge/judge.h"
 #include "train/log.h"
 #include "train/model/open_session.h"
 #include "train/recipe/pipeline.h"
@@ -69,6 +70,8 @@ bool has_outputs(const Stage& stage) {
       return fs::exists(folder / "expansions.txt");
     case StageKind::eval:
       return fs::exists(folder / "eval.json");
+    case StageKind::judge:
+      return fs::exists(folder / "judge.json");
   }
   return false;
 }
@@ -202,6 +205,11 @@ int run_stage(const Stage& stage, bool fresh) {
     case StageKind::eval:
       run_eval_stage(stage);
       return 0;
+    case StageKind::judge: {
+      std::vector<fs::path> runs(stage.runs.begin(), stage.runs.end());
+      judge({runs, recipe.judge, recipe.samples, static_cast<std::uint64_t>(recipe.seed), folder});
+      return 0;
+    }
   }
   return 0;
 }

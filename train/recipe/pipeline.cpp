@@ -17,7 +17,7 @@ constexpr const char* kStageKeys[] = {"name", "kind", "runs"};
 void describe_stage(Schema& schema, Stage& stage) {
   schema.field("name", stage.name, "of the stage, and of its folder; by default its kind");
   schema.field("kind", stage.kind, "what it does");
-  schema.paths("runs", stage.runs, "expand, eval: runs to look at; by default all training stages before");
+  schema.paths("runs", stage.runs, "expand, eval, judge: runs to look at; by default all training stages before");
 }
 
 bool is_stage_key(const std::string& key) { return std::ranges::find(kStageKeys, key) != std::end(kStageKeys); }
@@ -110,7 +110,7 @@ void resolve(Pipeline& pipeline, const Node& common, const std::vector<Node>& it
 }  // namespace
 
 std::vector<std::string> names(StageKind) {
-  return {"synth", "pairs", "split", "tokenizer", "train", "expand", "eval"};
+  return {"synth", "pairs", "split", "tokenizer", "train", "expand", "eval", "judge"};
 }
 
 Pipeline load_pipeline(const std::filesystem::path& path, const std::vector<std::string>& sets) {
@@ -140,7 +140,8 @@ Pipeline load_pipeline(const std::filesystem::path& path, const std::vector<std:
     if (std::ranges::find(pipeline.stages, stage.name, &Stage::name) != pipeline.stages.end()) {
       user_error("{}: there are two stages named \"{}\": give one another name", item.where, stage.name);
     }
-    if (stage.runs.empty() && (stage.kind == StageKind::expand || stage.kind == StageKind::eval)) {
+    if (stage.runs.empty() &&
+        (stage.kind == StageKind::expand || stage.kind == StageKind::eval || stage.kind == StageKind::judge)) {
       for (const Stage& before : pipeline.stages) {
         if (before.kind == StageKind::train) stage.runs.push_back('$' + before.name);
       }
@@ -183,6 +184,10 @@ std::vector<std::string> stage_inputs(const Stage& stage) {
       add(recipe.tokenizer.path);
       add(recipe.start);
       break;
+    case StageKind::judge:
+      add(recipe.judge.queries);
+      for (const std::string& run : stage.runs) add(run);
+      break;
     case StageKind::eval:
       add_sources();
       [[fallthrough]];
@@ -212,6 +217,9 @@ std::uint64_t stage_hash(const Stage& stage) {
       break;
     case StageKind::expand:
       add({"runs", "samples"});
+      break;
+    case StageKind::judge:
+      add({"runs", "judge", "samples"});
       break;
     case StageKind::eval:
       add({"runs", "data", "eval", "samples"});

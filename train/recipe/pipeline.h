@@ -23,14 +23,15 @@
 
 namespace unfurl::train {
 
-enum class StageKind { synth, pairs, split, tokenizer, train, expand, eval };
+enum class StageKind { synth, pairs, split, tokenizer, train, expand, eval, judge };
 std::vector<std::string> names(StageKind);
 
 struct Stage {
   std::string name;
   StageKind kind = StageKind::train;
-  std::vector<std::string> runs;  // expand, eval: the runs to look at; by default those of all training stages before
-  Recipe recipe;                  // resolved: common keys, then the stage's; recipe.name is the stage's
+  std::vector<std::string>
+      runs;       // expand, eval, judge: the runs to look at; by default those of all training stages before
+  Recipe recipe;  // resolved: common keys, then the stage's; recipe.name is the stage's
 };
 
 struct Pipeline {

@@ -222,6 +222,45 @@ void describe(Schema& schema, EvalConfig& config) {
                between(0, 1));
 }
 
+void describe(Schema& schema, ImageSideRecipe& config) {
+  schema.field("command", config.command, "the program that renders and embeds, with its arguments; or url");
+  schema.field("url", config.url, "the server that renders and embeds: http://host:port/path");
+  schema.field("workers", config.workers, "processes or connections at once", between(1, 1024));
+  schema.field("batch", config.batch, "requests sent at once", between(1, 4096));
+  schema.field("timeout", config.timeout, "seconds without an answer", positive());
+  schema.field("retries", config.retries, "of a request that fails", between(0, 100));
+  schema.field("cache", config.cache,
+               "folder of the answers, so that nothing is rendered twice; by default the stage's");
+}
+
+void describe(Schema& schema, HypothesisConfig& config) {
+  schema.field("name", config.name, "what it says");
+  schema.field("better", config.better,
+               "the system that it says is better: a run's name, straight, random_flavors or "
+               "nearest");
+  schema.field("worse", config.worse, "than this one");
+  schema.field("metric", config.metric, "alignment, aesthetic or diversity");
+  schema.field("smallest", config.smallest, "the smallest difference that matters, in units of the metric",
+               at_least(0));
+}
+
+void describe(Schema& schema, JudgeConfig& config) {
+  schema.group("side", config.side, "what turns prompts into images and embeddings");
+  schema.path("queries", config.queries,
+              "test queries: a text file of one a line, a .tsv whose first column they are, or pairs in .jsonl; by "
+              "default those held out of the runs' data");
+  schema.field("max_queries", config.max_queries, "at most so many, evenly over their types; 0: all", at_least(0));
+  schema.field("n", config.n, "expansions of each query", between(1, 64));
+  schema.field("frontier_points", config.frontier_points, "temperatures of the frontier; 0: none", between(0, 64));
+  schema.field("frontier_from", config.frontier_from, "the lowest of them", positive());
+  schema.field("frontier_to", config.frontier_to, "the highest of them", positive());
+  schema.field("frontier_queries", config.frontier_queries, "queries of the frontier", at_least(1));
+  schema.field("prefixes", config.prefixes, "prefixes that are compared with none, on the last run");
+  schema.field("resamples", config.resamples, "of the bootstrap", between(10, 1e6));
+  schema.field("confidence", config.confidence, "of the intervals", between(0.5, 0.9999));
+  schema.list("hypotheses", config.hypotheses, "what is expected, written down before");
+}
+
 void describe(Schema& schema, Recipe& recipe) {
   schema.field("name", recipe.name, "of the run; by default the recipe file's name");
   schema.path("output", recipe.output, "the run's folder; by default runs/NAME");
@@ -238,7 +277,8 @@ void describe(Schema& schema, Recipe& recipe) {
   schema.group("train", recipe.train, "the course of the run");
   schema.group("prefix", recipe.prefix, "control tokens before the query");
   schema.group("samples", recipe.samples, "sample expansions");
-  schema.group("eval", recipe.eval, "how the model is judged");
+  schema.group("eval", recipe.eval, "how well the model predicts");
+  schema.group("judge", recipe.judge, "how the images of its prompts are judged");
 }
 
 std::vector<std::string> preset_names() {

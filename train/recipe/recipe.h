@@ -156,6 +156,39 @@ struct EvalConfig {
   double seen_share = 0.25;
 };
 
+/// What turns prompts into images and scores (train/image_side).
+struct ImageSideRecipe {
+  std::string command;
+  std::string url;
+  std::int64_t workers = 1;
+  std::int64_t batch = 16;
+  double timeout = 120;  // seconds
+  std::int64_t retries = 2;
+  std::string cache;  // "": a folder of the stage's own
+};
+
+struct HypothesisConfig {
+  std::string name;
+  std::string better, worse;  // systems of the judgement
+  std::string metric = "alignment";
+  double smallest = 0;  // the smallest difference that matters
+};
+
+struct JudgeConfig {
+  ImageSideRecipe side;
+  std::string queries;            // "": from the held-out side of the runs' data
+  std::int64_t max_queries = 60;  // 0: all
+  std::int64_t n = 4;
+  std::int64_t frontier_points = 0;  // temperatures from the lowest to the highest; 0: no frontier
+  double frontier_from = 0.6;
+  double frontier_to = 1.2;
+  std::int64_t frontier_queries = 20;
+  std::vector<std::string> prefixes;  // compared with no prefix, on the last run
+  std::int64_t resamples = 1000;
+  double confidence = 0.95;
+  std::vector<HypothesisConfig> hypotheses;
+};
+
 struct Recipe {
   std::string name;
   std::string output;  // "": runs/NAME; resolved on loading
@@ -173,6 +206,7 @@ struct Recipe {
   PrefixConfig prefix;
   SampleConfig samples;
   EvalConfig eval;
+  JudgeConfig judge;
 };
 
 /// Reads a recipe with what it extends, lays the `--set` assignments ("a.b=c") over it, fills in presets and checks it.
@@ -230,6 +264,9 @@ void describe(Schema& schema, TrainConfig& config);
 void describe(Schema& schema, PrefixConfig& config);
 void describe(Schema& schema, SampleConfig& config);
 void describe(Schema& schema, EvalConfig& config);
+void describe(Schema& schema, ImageSideRecipe& config);
+void describe(Schema& schema, HypothesisConfig& config);
+void describe(Schema& schema, JudgeConfig& config);
 void describe(Schema& schema, Recipe& recipe);
 
 }  // namespace unfurl::train

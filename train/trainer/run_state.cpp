@@ -18,6 +18,7 @@ std::string identity(Recipe recipe) {
   recipe.data.sources.clear();
   recipe.samples = {};
   recipe.eval = {};
+  recipe.judge = {};
   // A run may go on elsewhere; the trainer says so, as its numbers then are not those it would have had.
   recipe.device = {};
   recipe.precision = {};

@@ -1,0 +1,148 @@
+// unfurl judge from end to end, with a side that is a few lines of Python.
+#include <gtest/gtest.h>
+
+#include "core/files.h"
+#include "core/json.h"
+#include "tests/support/subprocess.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/train/trainer/fixture.h"
+#include "train/trainer/trainer.h"
+
+namespace unfurl::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kSide = R"(import sys, json, random
+broken = len(sys.argv) > 1 and sys.argv[1] == "broken"
+score = len(sys.argv) < 2 or sys.argv[1] != "blind"
+print(json.dumps({"name": "fake", "version": "1", "simulated": True, "embedding_size": 4}), flush=True)
+def vector(text):
+    r = random.Random(text)
+    return [r.gauss(0, 1) for _ in range(4)]
+count = 0
+for line in sys.stdin:
+    if not line.strip(): continue
+    r = json.loads(line)
+    count += 1
+    if broken and count > 5: sys.exit(1)
+    answer = {"id": r["id"], "image_embedding": vector(r["prompt"] + str(r["seed"])),
+              "query_embedding": vector(r["query"]), "prompt_embedding": vector(r["prompt"])}
+    if score: answer["aesthetic"] = float(len(r["prompt"]))
+    print(json.dumps(answer), flush=True)
+)";
+
+class JudgeTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new tests::TemporaryFolder;
+    write_file(*folder_ / "side.py", kSide);
+    testing::internal::CaptureStderr();
+    train_stage(tests::tiny_recipe(*folder_ / "run", {"train.steps=2", "train.validate_every=0"}));
+    testing::internal::GetCapturedStderr();
+  }
+  static void TearDownTestSuite() { delete folder_; }
+
+  tests::Finished judge(const fs::path& out, const std::string& side = "", std::vector<std::string> more = {}) const {
+    std::vector<std::string> command = {tests::unfurl_binary(),
+                                        "judge",
+                                        (*folder_ / "run").string(),
+                                        "--out",
+                                        out.string(),
+                                        "--side",
+                                        "/usr/bin/env python3 " + (*folder_ / "side.py").string() + " " + side,
+                                        "--max-queries",
+                                        "4",
+                                        "-n",
+                                        "2",
+                                        "--max-tokens",
+                                        "8",
+                                        "--resamples",
+                                        "20"};
+    command.insert(command.end(), more.begin(), more.end());
+    return tests::Process(command).wait();
+  }
+  static tests::TemporaryFolder* folder_;
+};
+tests::TemporaryFolder* JudgeTest::folder_ = nullptr;
+
+TEST_F(JudgeTest, JudgesModelsAndControlsAndGoesOn) {
+  const fs::path out = *folder_ / "j";
+  const std::vector<std::string> more = {"--frontier", "2", "--prefixes", "FLV"};
+  const tests::Finished first = judge(out, "", more);
+  ASSERT_EQ(first.code, 0) << first.error;
+  EXPECT_NE(first.out.find("SIMULATED"), std::string::npos);
+  const Json json = Json::parse(read_file(out / "judge.json"));
+  EXPECT_TRUE(json.at("simulated").as_bool());
+  for (const char* system : {"straight", "tiny", "random_flavors", "nearest"}) {
+    EXPECT_TRUE(json.at("systems").at(system).at("alignment").at("mean").is_number()) << system;
+  }
+  EXPECT_EQ(json.at("systems").at("straight").at("win_aesthetic").at("mean").as_number(), 0.5);
+  EXPECT_TRUE(json.at("frontier").at("tiny").as_object().size() == 2);
+  EXPECT_TRUE(json.at("prefixes").at("tiny +FLV").at("words").is_object());
+  const std::string page = read_file(out / "report.html");
+  EXPECT_NE(page.find("<svg"), std::string::npos);
+  EXPECT_EQ(page.find("http"), std::string::npos) << "the page must need nothing else";
+
+  // A judgement that was killed: half of the expansions, the last line torn, and none of the rest.
+  const std::string whole = read_file(out / "expansions.jsonl"), text = read_file(out / "judge.json");
+  write_file(out / "expansions.jsonl", std::string_view(whole).substr(0, whole.size() / 2));
+  fs::remove(out / "judge.json");
+  const tests::Finished again = judge(out, "", more);
+  ASSERT_EQ(again.code, 0) << again.error;
+  EXPECT_EQ(read_file(out / "expansions.jsonl"), whole);
+  EXPECT_EQ(read_file(out / "judge.json"), text);
+}
+
+TEST_F(JudgeTest, ASideWithoutAestheticsHasNoneToShow) {
+  const tests::Finished found = judge(*folder_ / "blind", "blind");
+  ASSERT_EQ(found.code, 0) << found.error;
+  const Json json = Json::parse(read_file(*folder_ / "blind" / "judge.json"));
+  EXPECT_TRUE(json.at("systems").at("tiny").at("aesthetic").is_null());
+  EXPECT_TRUE(json.at("systems").at("tiny").at("alignment").is_object());
+  EXPECT_NE(found.out.find("n/a"), std::string::npos);
+}
+
+TEST_F(JudgeTest, JudgementsOfSeveralWorldsAreOne) {
+  write_file(*folder_ / "h.yaml",
+             "judge: {hypotheses: [{name: longer, better: tiny, worse: straight, metric: words, smallest: 0.5}]}\n");
+  for (const char* unit : {"a", "b"}) {
+    ASSERT_EQ(judge(*folder_ / unit, "", {"--seed", unit[0] == 'a' ? "1" : "2"}).code, 0);
+  }
+  const std::vector<std::string> command = {tests::unfurl_binary(),
+                                            "judge",
+                                            "--combine",
+                                            (*folder_ / "a").string(),
+                                            (*folder_ / "b").string(),
+                                            "--hypotheses",
+                                            (*folder_ / "h.yaml").string(),
+                                            "--out",
+                                            (*folder_ / "ab").string()};
+  const tests::Finished found = tests::Process(command).wait();
+  ASSERT_EQ(found.code, 0) << found.error;
+  const Json json = Json::parse(read_file(*folder_ / "ab" / "judge.json"));
+  EXPECT_EQ(json.at("units").as_integer(), 2);
+  EXPECT_NE(json.at("hypotheses").as_array().at(0).at("verdict").as_string(), "");
+  EXPECT_NE(found.out.find("over 2 units of world and training seed"), std::string::npos);
+}
+
+TEST_F(JudgeTest, MistakesAreOneLine) {
+  const auto fails = [&](const std::vector<std::string>& command, const std::string& expected) {
+    const tests::Finished found = tests::Process(command).wait();
+    EXPECT_NE(found.code, 0);
+    EXPECT_NE(found.error.find(expected), std::string::npos) << found.error;
+  };
+  const std::string out = (*folder_ / "bad").string(), run = (*folder_ / "run").string();
+  fails({tests::unfurl_binary(), "judge", "--out", out}, "name the folder of a run");
+  fails({tests::unfurl_binary(), "judge", run, "--out", out}, "command");
+  fails({tests::unfurl_binary(), "judge", run, run, "--side", "cat", "--out", out}, "two of the runs are named");
+  fails({tests::unfurl_binary(), "judge", "--combine", run, "--out", out}, "at least two");
+  const tests::Finished dead = judge(*folder_ / "dead", "broken");
+  EXPECT_EQ(dead.code, 1);
+  EXPECT_NE(dead.error.find("error: "), std::string::npos);
+  // What it had rendered is kept, and a side that lives goes on from it.
+  EXPECT_EQ(judge(*folder_ / "dead").code, 0);
+}
+
+}  // namespace
+}  // namespace unfurl::train

@@ -1,0 +1,102 @@
+#include "train/judge/scores.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/error.h"
+#include "core/files.h"
+#include "core/json.h"
+#include "core/names.h"
+
+namespace unfurl::train {
+namespace {
+
+constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();
+constexpr const char* kTexts[] = {"system", "query_id", "query", "type", "source"};
+
+}  // namespace
+
+std::vector<double> Scores::numbers(const std::string& system, const std::string& metric) const {
+  const auto found = of.find(system);
+  if (found == of.end()) user_error("no system \"{}\" was judged{}", system, did_you_mean(system, systems));
+  const auto values = found->second.find(metric);
+  std::vector<double> out = values == found->second.end() ? std::vector<double>{} : values->second;
+  out.resize(queries.size(), kNothing);
+  return out;
+}
+
+void write_scores(const std::filesystem::path& path, const Scores& scores) {
+  FileWriter file(path);
+  for (const std::string& system : scores.systems) {
+    const Numbers& numbers = scores.of.at(system);
+    for (std::size_t q = 0; q < scores.queries.size(); ++q) {
+      const TestQuery& query = scores.queries[q];
+      Json line = Json::Object{{"system", system},   {"query_id", query.id},   {"query", query.text},
+                               {"type", query.type}, {"source", query.source}, {"simulated", scores.simulated}};
+      bool any = false;
+      for (const auto& [metric, values] : numbers) {
+        if (q >= values.size()) continue;
+        line[metric] = std::isfinite(values[q]) ? Json(values[q]) : Json();
+        any = true;
+      }
+      if (any) file.write(line.dump() + "\n");
+    }
+  }
+  file.commit();
+}
+
+Scores read_scores(const std::filesystem::path& path) {
+  const std::string text = read_file(path);
+  Scores out;
+  std::map<std::string, std::size_t> places;
+  std::size_t number = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    ++number;
+    try {
+      const Json line = Json::parse_line(std::string_view(text).substr(at, end - at));
+      const std::string system = line.at("system").as_string(), id = line.at("query_id").as_string();
+      const auto [place, is_new] = places.emplace(id, out.queries.size());
+      if (is_new) {
+        out.queries.push_back(
+            {id, line.at("query").as_string(), line.at("type").as_string(), line.at("source").as_string()});
+      }
+      out.simulated = line.at("simulated").as_bool();
+      if (!out.of.contains(system)) out.systems.push_back(system);
+      for (const auto& [key, value] : line.as_object()) {
+        if (std::ranges::find(kTexts, key) != std::end(kTexts) || key == "simulated") continue;
+        std::vector<double>& values = out.of[system][key];
+        values.resize(std::max(values.size(), place->second + 1), kNothing);
+        if (!value.is_null()) values[place->second] = value.as_number();
+      }
+    } catch (const UserError&) {
+      throw;
+    } catch (const Error& error) {
+      user_error("{}:{}: this is no line of a judgement: {}", path.string(), number, error.what());
+    }
+    at = end + 1;
+  }
+  if (out.queries.empty()) user_error("{} holds no judgement", path.string());
+  return out;
+}
+
+std::vector<Tested> test_hypotheses(const std::vector<Scores>& units, const std::vector<HypothesisConfig>& hypotheses,
+                                    const Bootstrap& bootstrap) {
+  std::vector<Tested> out;
+  for (const HypothesisConfig& hypothesis : hypotheses) {
+    std::vector<std::vector<double>> better, worse;
+    for (const Scores& unit : units) {
+      better.push_back(unit.numbers(hypothesis.better, hypothesis.metric));
+      worse.push_back(unit.numbers(hypothesis.worse, hypothesis.metric));
+    }
+    const auto by = differences(better, worse);
+    const Estimate estimated = by.size() == 1 ? estimate(by[0], bootstrap) : estimate_nested(by, bootstrap);
+    out.push_back({hypothesis, estimated, judge_difference(estimated, hypothesis.smallest)});
+  }
+  return out;
+}
+
+}  // namespace unfurl::train

@@ -1,0 +1,42 @@
+// The metrics of every system on every query, and what they come to.
+#pragma once
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "train/judge/queries.h"
+#include "train/judge/statistics.h"
+#include "train/recipe/recipe.h"
+
+namespace unfurl::train {
+
+/// One system's numbers by name of the metric, one a query; NaN where there is none.
+using Numbers = std::map<std::string, std::vector<double>>;
+
+struct Scores {
+  std::vector<TestQuery> queries;
+  std::vector<std::string> systems;  // in the order in which they are shown
+  std::map<std::string, Numbers> of;
+  bool simulated = false;
+
+  /// The numbers of a system, over all queries; NaN where it has none. Throws UserError for a system that is not there.
+  std::vector<double> numbers(const std::string& system, const std::string& metric) const;
+};
+
+/// One JSON object a line: {"system", "query_id", "query", "type", "source", "simulated", METRIC: number or null ...}.
+void write_scores(const std::filesystem::path& path, const Scores& scores);
+/// Throws UserError for a file that is none of them.
+Scores read_scores(const std::filesystem::path& path);
+
+struct Tested {
+  HypothesisConfig hypothesis;
+  Estimate difference;
+  Verdict verdict = Verdict::undecided;
+};
+
+/// Over units that have the same systems: with one unit, over its queries alone.
+std::vector<Tested> test_hypotheses(const std::vector<Scores>& units, const std::vector<HypothesisConfig>& hypotheses,
+                                    const Bootstrap& bootstrap);
+
+}  // namespace unfurl::train
