@@ -132,6 +132,36 @@ void add_corpus_mine_flavors(CLI::App& parent, Action& action) {
   });
 }
 
+void add_corpus_invert(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(
+      parent, "invert", "Write prompts for images: caption and flavors, nearest by CLIP",
+      "  unfurl corpus invert --images data/natural/images.jsonl --embeddings data/natural/embeddings.safetensors\n"
+      "      --caption-embeddings captions.npy --flavors lists --out data/prompts.jsonl\n"
+      "--flavors is a folder: NAME.txt, one flavor a line, and NAME.npy or NAME.safetensors, the embeddings of its\n"
+      "lines, for NAME flavors and, for the classic form, mediums, artists, trendings and movements. The same command\n"
+      "goes on where a run was stopped.\n");
+  auto options = std::make_shared<InvertOptions>();
+  add_path(app, "--images", options->images, "images with captions, JSONL", "FILE")->required();
+  add_path(app, "--embeddings", options->embeddings, "their CLIP embeddings, .safetensors or .npy", "FILE")->required();
+  add_path(app, "--caption-embeddings", options->caption_embeddings, "CLIP's text embeddings of the captions", "FILE")
+      ->required();
+  add_path(app, "--flavors", options->flavors, "folder of flavor lists", "DIR")->required();
+  add_path(app, "--out", options->out, "images with prompts, JSONL", "FILE")->required();
+  add_word(app, "--form", options->form, {"best", "fast", "classic", "chain"}, "which prompt is written");
+  app.add_option("--keep", options->rules.keep, "nearest flavors that the chain chooses from")
+      ->check(from_to(1, 1e6, "from 1 to 1000000"));
+  app.add_option("--max-tokens", options->rules.max_tokens, "longest prompt, in tokens of CLIP, estimated")
+      ->check(from_to(8, 1e6, "from 8 to 1000000"));
+  add_bad_line_share(app, options->bad_line_share, "image");
+  add_threads(app);
+  app.callback([options, &action] {
+    action = [options] {
+      run_corpus_invert(*options);
+      return 0;
+    };
+  });
+}
+
 }  // namespace
 
 void add_corpus_commands(CLI::App& corpus, Action& action) {
@@ -139,6 +169,7 @@ void add_corpus_commands(CLI::App& corpus, Action& action) {
   add_corpus_pairs(corpus, action);
   add_corpus_aesthetic(corpus, action);
   add_corpus_mine_flavors(corpus, action);
+  add_corpus_invert(corpus, action);
   add_corpus_show(corpus, action);
 }
 

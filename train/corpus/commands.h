@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "train/corpus/invert.h"
 #include "train/corpus/mine_flavors.h"
 
 namespace unfurl::train {
@@ -70,5 +71,21 @@ struct MineFlavorsOptions {
 
 /// Throws UserError for bad options and files, and where nothing is mined.
 void run_corpus_mine_flavors(const MineFlavorsOptions& options);
+
+/// unfurl corpus invert: prompts for images, from their embeddings, captions and lists of flavors.
+struct InvertOptions {
+  std::filesystem::path images = {};              // read: train/corpus/images.h, with captions
+  std::filesystem::path embeddings = {};          // read: a row an image
+  std::filesystem::path caption_embeddings = {};  // read: a row an image, of its caption's text
+  std::filesystem::path flavors = {};             // folder, read: train/corpus/flavor_lists.h
+  std::filesystem::path out = {};                 // written: the images' lines with "prompt" and how it came about
+  std::string form = "best";                      // or "fast", "classic", "chain"
+  InvertRules rules = {};
+  double bad_line_share = 0.01;
+};
+
+/// A run that was stopped goes on: finished blocks of images wait in OUT.parts. Throws UserError for bad options and
+/// files.
+void run_corpus_invert(const InvertOptions& options);
 
 }  // namespace unfurl::train
