@@ -162,6 +162,56 @@ void add_corpus_invert(CLI::App& parent, Action& action) {
   });
 }
 
+void add_corpus_extract_queries(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(parent, "extract-queries",
+                              "Write queries of every type for prompts: by rules, or by a language model",
+                              "  unfurl corpus extract-queries --prompts data/prompts.jsonl --out data/pairs.jsonl\n"
+                              "  unfurl corpus extract-queries --prompts data/prompts.jsonl --out data/pairs.jsonl\n"
+                              "      --endpoint http://localhost:11434/v1 --model llama3.1 --requests-per-minute 60\n"
+                              "With --endpoint (llama.cpp's server, vLLM, Ollama, any OpenAI-compatible one) a model "
+                              "is shown exemplars and asked\n"
+                              "for one query after the other, each shorter than the last. Answers are kept in "
+                              "OUT.cache: the same command goes\n"
+                              "on where a run was stopped.\n");
+  auto options = std::make_shared<ExtractQueriesOptions>();
+  add_path(app, "--prompts", options->prompts, "*.jsonl: objects with a prompt; other files: prompts, one a line",
+           "FILE")
+      ->required();
+  add_path(app, "--out", options->out, "pairs, JSONL", "FILE")->required();
+  app.add_option("--types", options->rules.types,
+                 "some of long, medium, concrete, short, abstract, grounded, specificity; by default all")
+      ->type_name("TYPE,...")
+      ->default_str("")
+      ->delimiter(',');
+  app.add_option("--endpoint", options->chat.endpoint, "the model's server: http://host:port/v1")
+      ->type_name("URL")
+      ->check(not_empty());
+  app.add_option("--model", options->chat.model, "the model's name there")->type_name("NAME")->check(not_empty());
+  app.add_option("--api-key-env", options->chat.api_key_env, "the environment variable that holds the key, if any")
+      ->type_name("VAR");
+  add_path(app, "--exemplars", options->exemplars, "examples that the model is shown, JSONL", "FILE");
+  add_path(app, "--cache", options->chat.cache, "folder of the answers; by default OUT.cache", "DIR");
+  app.add_option("--requests-per-minute", options->chat.requests_per_minute, "at most; 0: no limit")
+      ->check(from_to(0, 1e6, "from 0 to 1000000"));
+  app.add_option("--parallel", options->parallel, "prompts asked about at once")
+      ->check(from_to(1, 256, "from 1 to 256"));
+  app.add_option("--timeout", options->chat.timeout_seconds, "seconds without an answer")
+      ->check(from_to(0.01, 1e5, "from 0.01 to 100000"));
+  app.add_option("--retries", options->chat.retries, "of a request that failed on its way")
+      ->check(from_to(0, 100, "from 0 to 100"));
+  app.add_option("--attempts", options->rules.attempts, "at a query, where answers are of no use")
+      ->check(from_to(1, 100, "from 1 to 100"));
+  app.add_option("--temperature", options->rules.temperature, "of the model")->check(from_to(0, 2, "from 0 to 2"));
+  app.add_option("--seed", options->rules.seed, "another seed gives other queries")->check(seed());
+  add_bad_line_share(app, options->bad_line_share, "prompt");
+  app.callback([options, &action] {
+    action = [options] {
+      run_corpus_extract_queries(*options);
+      return 0;
+    };
+  });
+}
+
 }  // namespace
 
 void add_corpus_commands(CLI::App& corpus, Action& action) {
@@ -170,6 +220,7 @@ void add_corpus_commands(CLI::App& corpus, Action& action) {
   add_corpus_aesthetic(corpus, action);
   add_corpus_mine_flavors(corpus, action);
   add_corpus_invert(corpus, action);
+  add_corpus_extract_queries(corpus, action);
   add_corpus_show(corpus, action);
 }
 

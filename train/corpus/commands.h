@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "train/corpus/extract_queries.h"
 #include "train/corpus/invert.h"
 #include "train/corpus/mine_flavors.h"
 
@@ -87,5 +88,21 @@ struct InvertOptions {
 /// A run that was stopped goes on: finished blocks of images wait in OUT.parts. Throws UserError for bad options and
 /// files.
 void run_corpus_invert(const InvertOptions& options);
+
+/// unfurl corpus extract-queries: queries of every type from prompts, by rules, or by a language model.
+struct ExtractQueriesOptions {
+  std::filesystem::path prompts =
+      {};                          // read: *.jsonl: {"prompt", "id"?, "source"?, "caption"?, "flavors"?}; else lines
+  std::filesystem::path out = {};  // written: pairs, JSONL
+  ChatConfig chat = {};            // without an endpoint: by rules; without a cache: OUT.cache
+  std::filesystem::path exemplars = "recipes/query_exemplars.jsonl";  // read where a model is asked
+  ExtractionRules rules = {};                                         // no types: all
+  int parallel = 4;                                                   // prompts asked about at once
+  double bad_line_share = 0.01;
+};
+
+/// A run that was stopped goes on with the answers in its cache. Throws UserError for bad options and files and where
+/// no query is left, and as ChatClient does.
+void run_corpus_extract_queries(const ExtractQueriesOptions& options);
 
 }  // namespace unfurl::train
