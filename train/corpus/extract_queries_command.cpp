@@ -83,16 +83,29 @@ Inputs read_inputs(const ExtractQueriesOptions& options) {
   return made;
 }
 
+/// A prompt's parts: what the file says of them, else by the words. The views are into the input.
+Parts parts_of(const Input& input, const PromptStatistics& statistics) {
+  Parts parts = split_prompt(input.prompt, statistics);
+  const std::vector<std::string_view> caption = split_segments(input.caption);
+  // Only where it is there as a whole: behind it the prompt goes on with flavors, or ends.
+  const bool opens = input.prompt.starts_with(input.caption) &&
+                     (input.prompt.size() == input.caption.size() || input.prompt[input.caption.size()] == ',');
+  if (caption.empty() || !opens) return parts;
+  parts.content = caption;
+  parts.subject = caption.front();
+  parts.flavors.assign(input.flavors.begin(), input.flavors.end());
+  parts.only_flavors = true;
+  return parts;
+}
+
 /// What the pairs of one prompt share.
-Pair shared_part(const Input& input, const PromptStatistics& statistics) {
+Pair shared_part(const Input& input, const Parts& parts) {
   Pair pair;
-  const Parts parts = split_prompt(input.prompt, statistics);
-  const std::string content = input.caption.empty() ? join(parts.content, ", ") : input.caption;
+  const std::string content = join(parts.content, ", ");
   pair.prompt = input.prompt;
   pair.id = input.id.empty() ? content_id(content) : input.id;
   pair.content = content_words(content);
-  pair.flavors = input.flavors;
-  if (input.flavors.empty()) pair.flavors.assign(parts.flavors.begin(), parts.flavors.end());
+  pair.flavors.assign(parts.flavors.begin(), parts.flavors.end());
   pair.source = input.source;
   return pair;
 }
@@ -105,8 +118,10 @@ void by_rules(const ExtractQueriesOptions& options, const Inputs& inputs, const 
   WorkProgress progress("prompts", 0, static_cast<std::int64_t>(inputs.inputs.size()));
   for (std::size_t i = 0; i < inputs.inputs.size(); ++i) {
     Draw draw(options.rules.seed, kPurpose, i);
-    const Pair shared = shared_part(inputs.inputs[i], statistics);
-    PromptPairs made = pairs_of_prompt(inputs.inputs[i].prompt, statistics, kMostVariants, draw);
+    const Parts parts = parts_of(inputs.inputs[i], statistics);
+    if (parts.content.empty()) continue;  // only commas
+    const Pair shared = shared_part(inputs.inputs[i], parts);
+    PromptPairs made = pairs_of_parts(inputs.inputs[i].prompt, parts, statistics, kMostVariants, draw);
     if (made.whole_prompt > 0) dropped["the whole prompt"] += made.whole_prompt;
     for (Pair& from : made.pairs) {
       if (std::ranges::find(options.rules.types, from.type) == options.rules.types.end()) continue;
@@ -137,7 +152,7 @@ void by_model(const ExtractQueriesOptions& options, const Inputs& inputs, const 
     for (std::size_t i = next++; i < inputs.inputs.size(); i = next++) {
       try {
         const Extraction made = extract_queries(client, exemplars, options.rules, inputs.inputs[i].prompt);
-        const Pair shared = shared_part(inputs.inputs[i], statistics);
+        const Pair shared = shared_part(inputs.inputs[i], parts_of(inputs.inputs[i], statistics));
         for (const ExtractedQuery& query : made.queries) {
           Pair pair = shared;
           pair.query = query.text;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/error.h"
 #include "train/corpus/text.h"
 #include "train/corpus/words.h"
 
@@ -73,9 +74,14 @@ std::vector<Query> queries_of(const Parts& parts, const PromptStatistics& statis
 
 PromptPairs pairs_of_prompt(std::string_view prompt, const PromptStatistics& statistics, std::size_t variants,
                             Draw& draw) {
-  PromptPairs made;
   const Parts parts = split_prompt(prompt, statistics);
-  if (parts.content.empty()) return made;
+  return parts.content.empty() ? PromptPairs() : pairs_of_parts(prompt, parts, statistics, variants, draw);
+}
+
+PromptPairs pairs_of_parts(std::string_view prompt, const Parts& parts, const PromptStatistics& statistics,
+                           std::size_t variants, Draw& draw) {
+  require(!parts.content.empty(), "pairs_of_parts: a prompt needs content");
+  PromptPairs made;
   const std::string content = join(parts.content, ", "), whole = comparable(prompt), id = content_id(content);
   const std::vector<std::string> words_of_content = content_words(content);
   std::vector<std::string> seen;

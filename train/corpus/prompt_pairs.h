@@ -30,4 +30,8 @@ struct PromptPairs {
 PromptPairs pairs_of_prompt(std::string_view prompt, const PromptStatistics& statistics, std::size_t variants,
                             Draw& draw);
 
+/// The same of a prompt whose parts are known. Throws Error where `parts` has no content.
+PromptPairs pairs_of_parts(std::string_view prompt, const Parts& parts, const PromptStatistics& statistics,
+                           std::size_t variants, Draw& draw);
+
 }  // namespace unfurl::train

@@ -115,7 +115,7 @@ class ExtractQueries : public testing::Test {
     write_file(folder / "p.jsonl",
                "{\"id\":\"i1\",\"source\":\"natural\",\"prompt\":\"a red fox sits in the deep white snow at dawn, oil "
                "painting\"}\n"
-               "{\"id\":\"i2\",\"source\":\"generated\",\"prompt\":\"an old tower above a green valley with sheep, "
+               "{\"id\":\"i2\",\"source\":\"generated\",\"prompt\":\"an old tower, above a green valley with sheep, "
                "soft light\","
                "\"caption\":\"an old tower\",\"flavors\":[\"soft light\"]}\n");
     options.prompts = folder / "p.jsonl";
@@ -283,6 +283,10 @@ TEST_F(ExtractQueries, RulesNeedNoModel) {
     EXPECT_NE(find_query_type(pair.type), nullptr) << pair.type;
     EXPECT_TRUE(pair.id == "i1" || pair.id == "i2");
     EXPECT_FALSE(pair.source.empty());
+    // Where the file says caption and flavors, they are the parts.
+    if (pair.id != "i2") continue;
+    EXPECT_EQ(pair.flavors, (std::vector<std::string>{"soft light"}));
+    EXPECT_TRUE(pair.type != "concrete" || pair.query == "an old tower") << pair.query;
   }
   EXPECT_EQ(requests(), 0u);
 }
