@@ -241,6 +241,23 @@ TEST(AtelierWorld, WithoutKappaAFlavorThatIsNotRenderedCostsNothing) {
   }
 }
 
+TEST(AtelierWorld, AFlavorThatIsNotRenderedIsReplaced) {
+  WorldConfig config = world();
+  config.image.noise = 0;
+  Model model(config);
+  const Picture plain = model.render("a fox", 1, 1);
+  for (const Flavor& flavor : model.flavors()) {
+    const Picture picture = model.render("a fox, " + flavor.name, 1, 1);
+    const auto like = [&](const Vector& style) {
+      return dot(picture.style(), style) / length(picture.style()) / length(style);
+    };
+    EXPECT_NEAR(like(flavor.rendered[0] ? flavor.style : flavor.wrong_style[0]), 1, 1e-4) << flavor.name;
+    EXPECT_LT(like(flavor.rendered[0] ? flavor.wrong_style[0] : flavor.style), 0.99) << flavor.name;
+    EXPECT_EQ(length(picture.artefacts()) > 0, !flavor.rendered[0]) << flavor.name;
+    EXPECT_EQ(dot(picture.content(), plain.content()) > 0.999, flavor.rendered[0]) << flavor.name;
+  }
+}
+
 TEST(AtelierWorld, KappaPenalisesArtefactsAlone) {
   Model none(world(0)), some(world(1)), much(world(4));
   std::string good, bad;
