@@ -7,6 +7,7 @@
 #include "core/json.h"
 #include "core/names.h"
 #include "train/commands.h"
+#include "train/commands/run_command.h"
 #include "train/corpus/commands.h"
 #include "train/data/prepare.h"
 #include "train/generate/tokenizer_codec.h"
@@ -72,6 +73,8 @@ bool has_outputs(const Stage& stage) {
       return fs::exists(folder / "eval.json");
     case StageKind::judge:
       return fs::exists(folder / "judge.json");
+    case StageKind::command:
+      return true;
   }
   return false;
 }
@@ -204,6 +207,9 @@ int run_stage(const Stage& stage, bool fresh) {
       return 0;
     case StageKind::eval:
       run_eval_stage(stage);
+      return 0;
+    case StageKind::command:
+      for (const std::string& command : stage.commands) run_command(command);
       return 0;
     case StageKind::judge: {
       std::vector<fs::path> runs(stage.runs.begin(), stage.runs.end());

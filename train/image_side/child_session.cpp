@@ -16,6 +16,7 @@
 #include "train/corpus/text.h"
 #include "train/image_side/protocol.h"
 #include "train/image_side/session.h"
+#include "train/split_command.h"
 
 namespace unfurl::train {
 namespace {
@@ -241,33 +242,6 @@ class ChildSession : public ImageSession {
 };
 
 }  // namespace
-
-std::vector<std::string> split_command(std::string_view command) {
-  std::vector<std::string> words;
-  bool in_word = false;
-  char quote = 0;
-  for (std::size_t i = 0; i < command.size(); ++i) {
-    const char c = command[i];
-    if (quote == 0 && (c == ' ' || c == '\t' || c == '\n')) {
-      in_word = false;
-      continue;
-    }
-    if (!in_word) words.emplace_back();
-    in_word = true;
-    if (quote == 0 && (c == '\'' || c == '"')) {
-      quote = c;
-    } else if (c == quote) {
-      quote = 0;
-    } else if (c == '\\' && quote != '\'' && i + 1 < command.size() &&
-               (quote == 0 || std::string_view("\\\"$`").find(command[i + 1]) != std::string_view::npos)) {
-      words.back() += command[++i];
-    } else {
-      words.back() += c;
-    }
-  }
-  if (quote != 0) user_error("the image side's command has a quote that does not end: {}", command);
-  return words;
-}
 
 std::unique_ptr<ImageSession> start_child(const ImageSideConfig& config) {
   kernels::ThreadPool::unpin_this_thread();  // a child inherits the cores of the thread that starts it

@@ -18,6 +18,7 @@
 #include "train/image_side/session.h"
 #include "train/log.h"
 #include "train/net/http.h"
+#include "train/split_command.h"
 
 namespace unfurl::train {
 namespace {

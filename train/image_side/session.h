@@ -32,8 +32,4 @@ std::unique_ptr<ImageSession> start_child(const ImageSideConfig& config);
 /// A server. Throws Error where it says no hello.
 std::unique_ptr<ImageSession> connect_server(const ImageSideConfig& config);
 
-/// The words of a command, as a POSIX shell splits them: blanks, 'single' and "double" quotes, backslashes; nothing is
-/// expanded. Throws UserError for a quote that does not end.
-std::vector<std::string> split_command(std::string_view command);
-
 }  // namespace unfurl::train

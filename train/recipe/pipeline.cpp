@@ -7,17 +7,22 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/names.h"
+#include "train/split_command.h"
 
 namespace unfurl::train {
 namespace {
 
-constexpr const char* kStageKeys[] = {"name", "kind", "runs"};
+constexpr const char* kStageKeys[] = {"name", "kind", "runs", "commands", "inputs"};
 
 /// What a stage says about itself; the rest of its keys are the recipe's.
 void describe_stage(Schema& schema, Stage& stage) {
   schema.field("name", stage.name, "of the stage, and of its folder; by default its kind");
   schema.field("kind", stage.kind, "what it does");
   schema.paths("runs", stage.runs, "expand, eval, judge: runs to look at; by default all training stages before");
+  schema.field("commands", stage.commands,
+               "command: programs that are run one after the other; words that start with $OUT or $STAGE are in the "
+               "folder of this or that stage");
+  schema.paths("inputs", stage.inputs, "command: files and folders that they read; where these change it runs again");
 }
 
 bool is_stage_key(const std::string& key) { return std::ranges::find(kStageKeys, key) != std::end(kStageKeys); }
@@ -69,6 +74,23 @@ std::string place_of(const std::string& text, const Node& node) {
 /// NAME of "$NAME/...".
 std::string stage_named_by(const std::string& path) { return path.substr(1, path.find('/') - 1); }
 
+/// A command whose words that start with "$" have folders for the names, in quotes.
+std::string with_folders(const std::string& command, const std::string& own,
+                         const std::function<void(std::string&)>& folder) {
+  std::string out;
+  for (std::string word : split_command(command)) {
+    if (word == "$OUT" || word.starts_with("$OUT/")) {
+      word = own + word.substr(4);
+    } else {
+      folder(word);
+    }
+    out += out.empty() ? "'" : " '";
+    for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    out += '\'';
+  }
+  return out;
+}
+
 /// Puts folders for "$NAME" in the paths of all stages. `common` and `items` are what they were read from.
 void resolve(Pipeline& pipeline, const Node& common, const std::vector<Node>& items) {
   std::vector<std::string> known;
@@ -102,6 +124,7 @@ void resolve(Pipeline& pipeline, const Node& common, const std::vector<Node>& it
     Schema about, recipe;
     describe_stage(about, stage);
     describe(recipe, stage.recipe);
+    for (std::string& command : stage.commands) command = with_folders(command, stage.recipe.output, folder);
     about.each_path(folder);
     recipe.each_path(folder);
   }
@@ -110,7 +133,7 @@ void resolve(Pipeline& pipeline, const Node& common, const std::vector<Node>& it
 }  // namespace
 
 std::vector<std::string> names(StageKind) {
-  return {"synth", "pairs", "split", "tokenizer", "train", "expand", "eval", "judge"};
+  return {"synth", "pairs", "split", "tokenizer", "train", "expand", "eval", "judge", "command"};
 }
 
 Pipeline load_pipeline(const std::filesystem::path& path, const std::vector<std::string>& sets) {
@@ -131,6 +154,9 @@ Pipeline load_pipeline(const std::filesystem::path& path, const std::vector<std:
   Node dumped = Node::list();
   for (const Node& item : stages.items) {
     Stage stage = bind_stage(node, item, file);
+    if (stage.kind == StageKind::command && stage.commands.empty()) {
+      user_error("{}: stage {}: commands is missing: a list of programs with their arguments", item.where, stage.name);
+    }
     if (stage.kind == StageKind::pairs && stage.recipe.data.prompts.empty()) {
       user_error("{}: stage {}: data.prompts is missing: the list of prompts, one a line", item.where, stage.name);
     }
@@ -188,6 +214,9 @@ std::vector<std::string> stage_inputs(const Stage& stage) {
       add(recipe.judge.queries);
       for (const std::string& run : stage.runs) add(run);
       break;
+    case StageKind::command:
+      for (const std::string& input : stage.inputs) add(input);
+      break;
     case StageKind::eval:
       add_sources();
       [[fallthrough]];
@@ -220,6 +249,9 @@ std::uint64_t stage_hash(const Stage& stage) {
       break;
     case StageKind::judge:
       add({"runs", "judge", "samples"});
+      break;
+    case StageKind::command:
+      add({"commands", "inputs"});
       break;
     case StageKind::eval:
       add({"runs", "data", "eval", "samples"});

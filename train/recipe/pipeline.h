@@ -23,15 +23,20 @@
 
 namespace unfurl::train {
 
-enum class StageKind { synth, pairs, split, tokenizer, train, expand, eval, judge };
+enum class StageKind { synth, pairs, split, tokenizer, train, expand, eval, judge, command };
 std::vector<std::string> names(StageKind);
 
 struct Stage {
   std::string name;
   StageKind kind = StageKind::train;
-  std::vector<std::string>
-      runs;       // expand, eval, judge: the runs to look at; by default those of all training stages before
-  Recipe recipe;  // resolved: common keys, then the stage's; recipe.name is the stage's
+  /// expand, eval, judge: the runs to look at; by default those of all training stages before.
+  std::vector<std::string> runs;
+  /// command: programs with their arguments, as a POSIX shell splits them, run one after the other. `unfurl` and
+  /// `atelier` are this program and the one beside it; a word that starts with "$NAME" is in the folder of that stage,
+  /// "$OUT" in this one's.
+  std::vector<std::string> commands;
+  std::vector<std::string> inputs;  // command: files and folders that they read
+  Recipe recipe;                    // resolved: common keys, then the stage's; recipe.name is the stage's
 };
 
 struct Pipeline {

@@ -220,5 +220,33 @@ TEST(EndToEnd, AnInterruptedPipelineGoesOn) {
   EXPECT_EQ(losses(folder / "out/base").size(), 150u);
 }
 
+TEST(EndToEnd, AStageRunsPrograms) {
+  const TemporaryFolder folder;
+  const std::string recipe = (folder / "p.yaml").string();
+  const auto stages = [&](const std::string& second) {
+    write_file(recipe,
+               "name: p\noutput: " + (folder / "out").string() +
+                   "\nstages:\n"
+                   "  - {name: first, kind: command, commands: [\"cp /dev/null '$OUT/it''s'\", unfurl --version]}\n"
+                   "  - " +
+                   second + "\n");
+  };
+  stages("{name: second, kind: command, inputs: [$first], commands: [\"cp $first/its $OUT/b\"]}");
+  EXPECT_EQ(succeed({"run", recipe}), "unfurl 0.1.0\n");
+  EXPECT_TRUE(fs::exists(folder / "out/second/b"));
+  EXPECT_EQ(succeed({"run", recipe}), "");  // both are done
+  stages("{name: second, kind: command, commands: [false, cp $first/its $OUT/c]}");
+  const Finished failed = run_process({unfurl_binary(), "run", recipe});
+  EXPECT_EQ(failed.code, 1);
+  EXPECT_TRUE(has(failed.error, "false ended with code 1")) << failed.error;
+  EXPECT_FALSE(fs::exists(folder / "out/second/c"));
+  stages("{name: second, kind: command, commands: [no-such-program-here]}");
+  EXPECT_TRUE(has(run_process({unfurl_binary(), "run", recipe}).error, "cannot run no-such-program-here"));
+  stages("{name: second, kind: command}");
+  EXPECT_TRUE(has(run_process({unfurl_binary(), "run", recipe}).error, "commands is missing"));
+  stages("{name: second, kind: command, commands: [cp $frist/a b]}");
+  EXPECT_TRUE(has(run_process({unfurl_binary(), "run", recipe}).error, "$frist/a names no stage"));
+}
+
 }  // namespace
 }  // namespace unfurl::tests

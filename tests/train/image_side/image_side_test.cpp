@@ -16,6 +16,7 @@
 #include "tests/support/temporary_folder.h"
 #include "train/image_side/cache.h"
 #include "train/image_side/session.h"
+#include "train/split_command.h"
 
 namespace unfurl::tests {
 namespace {
@@ -417,7 +418,7 @@ TEST(ImageSide, BadConfigsAreTheUsersMistake) {
   EXPECT_EQ(message({}), "the image side needs either a command or a URL");
   EXPECT_EQ(message({.command = "a", .url = "http://b"}), "the image side needs either a command or a URL");
   EXPECT_EQ(message({.command = " "}), "the image side's command is blank");
-  EXPECT_EQ(message({.command = "a 'b"}), "the image side's command has a quote that does not end: a 'b");
+  EXPECT_EQ(message({.command = "a 'b"}), "a command has a quote that does not end: a 'b");
   EXPECT_EQ(message({.command = {}, .url = "ftp://b"}), "\"ftp://b\" is no URL: http://host:port/path is one");
   EXPECT_EQ(message({.command = "a", .url = {}, .workers = 0}),
             "the image side's workers must be from 1 to 256, got 0");
