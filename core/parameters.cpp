@@ -63,6 +63,12 @@ Index Parameters::count() const {
   return total;
 }
 
+Index Parameters::count(ParameterGroup group) const {
+  Index total = 0;
+  for (const Parameter& parameter : all_) total += parameter.group == group ? parameter.shape.numel() : 0;
+  return total;
+}
+
 std::array<Tensor, 2> Parameters::swap_gradients(std::array<Tensor, 2> gradients) {
   for (std::size_t group = 0; group < 2; ++group) {
     require(gradients[group].defined() == gradients_[group].defined() &&

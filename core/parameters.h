@@ -53,6 +53,8 @@ class Parameters {
   const std::vector<Parameter>& all() const { return all_; }
   /// The number of elements of all parameters, without the padding between them.
   Index count() const;
+  /// Those of one group.
+  Index count(ParameterGroup group) const;
 
   /// The flat arena of a group, [elements]; undefined where it is empty.
   const Tensor& values(ParameterGroup group) const { return values_[static_cast<std::size_t>(group)]; }

@@ -12,6 +12,7 @@ enum class Purpose : std::uint32_t {
   source_choice = 3,   // step: epoch
   subword = 4,         // step: epoch
   prefix_dropout = 5,  // step: training step
+  soft_prompt = 7,     // index: piece
   sample = 6,          // step: position; index: sample
 };
 

@@ -15,6 +15,8 @@ Json to_json(const Recipe& recipe, const RunPlan& plan) {
   Json out = Json::object();
   out["name"] = recipe.name;
   out["parameters"] = plan.parameters;
+  out["trained_parameters"] = plan.trained;
+  out["frozen_parameters"] = plan.parameters - plan.trained;
   out["steps"] = recipe.train.steps;
   out["tokens_per_step"] = plan.tokens_per_step;
   out["tokens"] = plan.tokens;
@@ -35,7 +37,11 @@ Json to_json(const Recipe& recipe, const RunPlan& plan) {
 void print(const Recipe& recipe, const RunPlan& plan) {
   const auto mib = [](std::size_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
   fmt::print("{}\n", recipe.name);
-  fmt::print("  parameters      {}\n", grouped(plan.parameters));
+  const std::string of_them =
+      plan.trained == plan.parameters
+          ? ""
+          : fmt::format(": {} trained, {} frozen", grouped(plan.trained), grouped(plan.parameters - plan.trained));
+  fmt::print("  parameters      {}{}\n", grouped(plan.parameters), of_them);
   fmt::print("  tokens          {} = {} {} x {}\n", grouped(plan.tokens), grouped(recipe.train.steps),
              plural(recipe.train.steps, "step"), grouped(plan.tokens_per_step));
   fmt::print("  device          {}\n", described(plan.placement));
@@ -49,7 +55,8 @@ void print(const Recipe& recipe, const RunPlan& plan) {
   for (const auto& [name, bytes] : plan.allocator_peak_by_name) {
     if (bytes >= (1 << 20)) fmt::print("    {:<24}{:>9.1f} MiB\n", name, mib(bytes));
   }
-  fmt::print("  work            {:.3g} FLOPs a token (6 N + 6 L T d), {:.3g} in all\n", plan.flops_per_token,
+  fmt::print("  work            {:.3g} FLOPs a token ({} + 6 L T d), {:.3g} in all\n", plan.flops_per_token,
+             plan.trained == plan.parameters ? "6 N" : "4 N + 2 trained N",
              plan.flops_per_token * static_cast<double>(plan.tokens));
   if (plan.flops_per_second == 0) {
     fmt::print("  time            n/a: how fast {} is, is not known here\n", described(plan.placement));

@@ -1,7 +1,8 @@
 // One micro-batch as the trainer takes it: documents packed one after the other, only the tail is padding.
 //
 // A document's rows are the tokens of its example but the last, which is only ever predicted: row r of the document
-// sees the tokens up to its own and, where it is a target row, predicts the next one.
+// sees the tokens up to its own and, where it is a target row, predicts the next one. Before them may come rows of a
+// soft prompt (train/model/decoder.h), which hold the padding piece.
 #pragma once
 #include <cstdint>
 #include <span>

@@ -44,9 +44,10 @@ struct Pool {
   LoaderConfig config;
 
   Pool(std::vector<Source> given, const LoaderConfig& the_config) : sources(std::move(given)), config(the_config) {
-    if (config.context < 4 || config.context > config.tokens || config.tokens > std::numeric_limits<int>::max()) {
+    if (config.context < 4 || config.context + config.soft_rows > config.tokens ||
+        config.tokens > std::numeric_limits<int>::max()) {
       user_error("data: the context ({} tokens) must be at least 4 and at most the micro-batch ({} tokens)",
-                 config.context, config.tokens);
+                 config.context + config.soft_rows, config.tokens);
     }
     if (config.max_documents < 1) {
       user_error("data: max_documents must be at least 1, got {}", config.max_documents);
@@ -165,7 +166,7 @@ void BatchLoader::State::plan(std::int64_t epoch) {
       const std::size_t prompt =
           sampling ? sampled(shard.prompt(i), epoch, index, 1).size() : shard.prompt_tokens(i).size();
       const Rows found = count_rows(pool.has_prefix(shard, i, pool.config.prefix), query, prompt, pool.config.context);
-      lengths[static_cast<std::size_t>(e)] = found.rows;
+      lengths[static_cast<std::size_t>(e)] = static_cast<std::int32_t>(found.rows + pool.config.soft_rows);
       if (found.truncated) ++cut[static_cast<std::size_t>(task)];
     }
   });
@@ -212,7 +213,8 @@ std::vector<Batch> BatchLoader::next(Index count, const StepDraw& draw) {
       const auto at = static_cast<std::size_t>(i);
       examples[at] = s.example(indices[at], draw);
     });
-    batches.push_back(make_batch(examples, indices, s.pool.config.tokens, s.pool.config.max_documents));
+    const LoaderConfig& config = s.pool.config;
+    batches.push_back(make_batch(examples, indices, config.tokens, config.max_documents, config.soft_rows));
     ++s.at.bin;
   }
   return batches;
@@ -263,7 +265,7 @@ FixedBatches::FixedBatches(std::vector<Source> sources, const LoaderConfig& conf
   std::vector<std::int32_t> lengths;
   for (Index i = 0; i < state_->examples; ++i) {
     const Example example = state_->example(i);
-    lengths.push_back(static_cast<std::int32_t>(example.rows()));
+    lengths.push_back(static_cast<std::int32_t>(example.rows() + config.soft_rows));
     state_->truncated += example.truncated ? 1 : 0;
   }
   state_->bins = pack(lengths, config.tokens, config.max_documents);
@@ -280,7 +282,8 @@ Batch FixedBatches::batch(Index i) const {
   const auto indices = state_->bins.bin(i);
   std::vector<Example> examples;
   for (const std::int64_t index : indices) examples.push_back(state_->example(index));
-  return make_batch(examples, indices, state_->pool.config.tokens, state_->pool.config.max_documents);
+  const LoaderConfig& config = state_->pool.config;
+  return make_batch(examples, indices, config.tokens, config.max_documents, config.soft_rows);
 }
 
 }  // namespace unfurl::train

@@ -32,7 +32,8 @@ struct Source {
 struct LoaderConfig {
   Index tokens = 0;         // capacity of a micro-batch, rows
   Index max_documents = 0;  // of a micro-batch
-  Index context = 0;        // rows of a document at most; longer pairs are truncated (example.h); <= tokens
+  Index context = 0;        // rows of a document at most; longer pairs are truncated (example.h)
+  Index soft_rows = 0;      // of a soft prompt before every document's own; with the context <= tokens
   std::uint64_t seed = 1;
   PrefixMode prefix = PrefixMode::none;
   double subword_sampling = 0;  // alpha of Tokenizer::encode_sampled, anew each epoch; 0: the shard's own tokens

@@ -56,7 +56,7 @@ Bins pack(std::span<const std::int32_t> rows, Index tokens, Index max_documents)
 }
 
 Batch make_batch(std::span<const Example> examples, std::span<const std::int64_t> indices, Index tokens,
-                 Index max_documents) {
+                 Index max_documents, Index soft_rows) {
   require(static_cast<Index>(examples.size()) <= max_documents && examples.size() == indices.size(),
           "make_batch: {} documents of {} indices, at most {} fit", examples.size(), indices.size(), max_documents);
   Batch batch;
@@ -68,17 +68,20 @@ Batch make_batch(std::span<const Example> examples, std::span<const std::int64_t
   batch.examples.assign(indices.begin(), indices.end());
   for (std::size_t d = 0; d < examples.size(); ++d) {
     const Example& example = examples[d];
-    const Index rows = example.rows();
+    const Index rows = soft_rows + example.rows();
     require(batch.tokens + rows <= tokens, "make_batch: the documents have more than {} rows", tokens);
-    for (Index r = 0; r < rows; ++r) {
-      const auto row = static_cast<std::size_t>(batch.tokens + r), i = static_cast<std::size_t>(r);
+    for (Index p = 0; p < rows; ++p) {
+      const auto row = static_cast<std::size_t>(batch.tokens + p);
+      batch.positions[row] = static_cast<std::int32_t>(p);
+      if (p < soft_rows) continue;
+      const Index r = p - soft_rows;
+      const auto i = static_cast<std::size_t>(r);
       batch.ids[row] = example.tokens[i];
-      batch.positions[row] = static_cast<std::int32_t>(r);
       if (r + 1 < example.prefix_length) continue;
       batch.target_rows.push_back(static_cast<std::int32_t>(row));
       batch.targets.push_back(example.tokens[i + 1]);
     }
-    batch.prefix_lengths[d] = static_cast<std::int32_t>(example.prefix_length);
+    batch.prefix_lengths[d] = static_cast<std::int32_t>(soft_rows + example.prefix_length);
     batch.tokens += rows;
     batch.cu_seqlens.push_back(static_cast<std::int32_t>(batch.tokens));
   }

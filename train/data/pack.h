@@ -28,8 +28,9 @@ struct Bins {
 /// order in which they were opened, documents of a bin in that of the list.
 Bins pack(std::span<const std::int32_t> rows, Index tokens, Index max_documents);
 
-/// Documents i, whose example has the global index indices[i], one after the other. They must fit.
+/// Documents i, whose example has the global index indices[i], one after the other. They must fit. Each starts with
+/// `soft_rows` rows of a soft prompt, at positions 0, 1, ..., and its own follow them.
 Batch make_batch(std::span<const Example> examples, std::span<const std::int64_t> indices, Index tokens,
-                 Index max_documents);
+                 Index max_documents, Index soft_rows = 0);
 
 }  // namespace unfurl::train

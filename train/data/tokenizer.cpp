@@ -359,6 +359,7 @@ std::int32_t Tokenizer::prefix_id(std::string_view name) const {
 }
 
 std::int32_t Tokenizer::vocab_size() const { return static_cast<std::int32_t>(state_->pieces.size()); }
+std::int32_t Tokenizer::first_learnt() const { return kControls + (state_->byte_fallback ? 256 : 0); }
 TokenizerConfig::Model Tokenizer::model() const { return state_->model; }
 bool Tokenizer::byte_fallback() const { return state_->byte_fallback; }
 std::uint64_t Tokenizer::fingerprint() const { return state_->fingerprint; }

@@ -78,6 +78,8 @@ class Tokenizer {
   std::int32_t prefix_id(std::string_view name) const;
 
   std::int32_t vocab_size() const;
+  /// The first piece that was learnt. With bpe the commonest come first.
+  std::int32_t first_learnt() const;
   TokenizerConfig::Model model() const;
   bool byte_fallback() const;
   /// XXH3 of the model file.

@@ -3,11 +3,18 @@
 // A parallel block (PaLM; Chowdhery et al., 2022) reads one norm for attention and feed-forward and adds both to the
 // residual stream at once: their input projections are one matrix [q | k | v | gate | up] and their output projections
 // another, over the columns [attention | feed-forward]. A serial block has a norm and two projections for each half.
+//
+// With method prompt_tuning or lora the model itself is frozen. A soft prompt takes the first soft_rows() rows of every
+// document, at positions 0, 1, ... in front of the document's own, and belongs to its prefix; what ids stand there
+// plays no part. The file names of what is trained are soft_prompt.weight, and NAME.lora_a.weight and
+// NAME.lora_b.weight for each target NAME.weight.
 #pragma once
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "core/ops/attention.h"
+#include "core/ops/low_rank_linear.h"
 #include "core/parameters.h"
 #include "train/recipe/recipe.h"
 
@@ -47,16 +54,22 @@ struct BlockWeights {
   Tensor q_gain, k_gain;              // qk-norm: [head_dim]
   Tensor ff_norm_gain, ff_norm_bias;  // serial only, as are the next two
   Tensor ff_input, ff_output;
+  std::vector<LowRank> input_added, output_added, ff_input_added, ff_output_added;  // lora
 };
 
 class Decoder {
  public:
-  /// The weights are zero until initialise() or a checkpoint fills them. config.vocab_size must be set.
+  /// The weights are zero until initialise() or a checkpoint fills them. config.vocab_size must be set. Without
+  /// `gradients` the soft prompt is behind the embedding in one table, for opened().
   Decoder(const ModelConfig& config, DType dtype, Device device, bool gradients);
 
   /// Fills the weights: normal with config.init_std, output projections divided by sqrt(2 layers) where init_scaled;
-  /// gains 1, biases 0. The same for every device and element type, up to rounding.
+  /// gains 1, biases 0; of lora, A with standard deviation 1 / sqrt(its columns), B 0. The same for every device and
+  /// element type, up to rounding.
   void initialise(std::uint64_t seed);
+  /// Fills the soft prompt with the embeddings of pieces from [first, first + count), drawn by seed; each once, where
+  /// they are enough.
+  void start_soft_prompt(Index first, Index count, std::uint64_t seed);
 
   const ModelConfig& config() const { return config_; }
   Parameters& parameters() { return parameters_; }
@@ -68,7 +81,10 @@ class Decoder {
   /// The sum over target rows of weight x negative log-likelihood, a scalar.
   Tensor loss(const ModelInputs& inputs, const DropoutPlace& dropout = {}, const LossOptions& options = {}) const;
 
-  // What generation builds on.
+  // What generation builds on. It takes no account of lora: merge it first (merge.h).
+
+  /// The tokens behind those of the soft prompt, whose ids are rows of embedding() too.
+  std::vector<std::int32_t> opened(std::span<const std::int32_t> tokens) const;
   const BlockWeights& block(Index layer) const { return blocks_[static_cast<std::size_t>(layer)]; }
   const Tensor& embedding() const { return embedding_; }
   const Tensor& head() const { return head_; }
@@ -92,6 +108,7 @@ class Decoder {
  private:
   std::vector<Tensor> run_block(std::size_t layer, const std::vector<Tensor>& stream, const ModelInputs& inputs,
                                 const DropoutPlace& dropout) const;
+  Tensor project(const Tensor& x, const Tensor& weight, const std::vector<LowRank>& added) const;
   Tensor drop(const Tensor& x, const DropoutPlace& dropout, std::uint32_t place) const;
   Tensor attend(const BlockWeights& weights, const Tensor& projected, const ModelInputs& inputs,
                 const Tensor& destination) const;
@@ -99,7 +116,7 @@ class Decoder {
   ModelConfig config_;
   Parameters parameters_;
   std::vector<BlockWeights> blocks_;
-  Tensor embedding_, head_, final_gain_, final_bias_, rope_table_;
+  Tensor embedding_, head_, final_gain_, final_bias_, rope_table_, soft_prompt_;
 };
 
 }  // namespace unfurl::train

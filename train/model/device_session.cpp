@@ -40,8 +40,8 @@ DeviceSession::DeviceSession(const Decoder& decoder) : decoder_(decoder), device
   const Index kv = decoder.kv_width();
   for (Index layer = 0; layer < config.layers; ++layer) {
     const auto cache = [&](Index rows) { return uninitialised(rows, kv, dtype, device_); };
-    caches_.push_back({cache(config.context), cache(config.context), cache(kMaxRows * config.context),
-                       cache(kMaxRows * config.context)});
+    caches_.push_back({cache(config.positions()), cache(config.positions()), cache(kMaxRows * config.positions()),
+                       cache(kMaxRows * config.positions())});
   }
   state_ = Tensor::zeros({static_cast<Index>(sizeof(DecodeState) / sizeof(std::int32_t))}, DType::i32, device_);
   shared_logits_ = uninitialised(1, config.vocab_size, DType::f32, device_);
@@ -100,12 +100,14 @@ void DeviceSession::head(const Tensor& to, const Tensor& hidden) const {
   });
 }
 
-void DeviceSession::prefill(std::span<const std::int32_t> shared, Index prefix_length) {
+void DeviceSession::prefill(std::span<const std::int32_t> own, Index prefix_length) {
   const ModelConfig& config = decoder_.config();
+  const std::vector<std::int32_t> shared = decoder_.opened(own);
+  prefix_length += config.soft_rows();
   const auto length = static_cast<Index>(shared.size());
-  require(length > 0 && length <= config.context, "prefill: {} tokens do not fit the context of {}", length,
+  require(!own.empty() && length <= config.positions(), "prefill: {} tokens do not fit the context of {}", own.size(),
           config.context);
-  for (const std::int32_t token : shared) {
+  for (const std::int32_t token : own) {
     require(token >= 0 && token < config.vocab_size, "prefill: there is no token {}", token);
   }
   const NoTapeScope nothing_recorded;
@@ -137,7 +139,7 @@ void DeviceSession::prefill(std::span<const std::int32_t> shared, Index prefix_l
 
 void DeviceSession::fork(Index rows, Index capacity) {
   require(shared_ > 0, "fork: nothing was prefilled");
-  require(rows > 0 && rows <= kMaxRows && capacity >= 0 && shared_ + capacity <= context(),
+  require(rows > 0 && rows <= kMaxRows && capacity >= 0 && shared_ + capacity <= decoder_.config().positions(),
           "fork: {} rows of {} tokens do not fit", rows, capacity);
   capacity_ = capacity;
   own_lengths_.assign(static_cast<std::size_t>(rows), 0);
@@ -147,16 +149,16 @@ void DeviceSession::fork(Index rows, Index capacity) {
 void DeviceSession::queue_step(Index rows) const {
   const ModelConfig& config = decoder_.config();
   const Index a = decoder_.attention_width(), kv = decoder_.kv_width();
-  const kernels::DecodeRows shape{rows, config.context, config.heads, config.kv_heads, config.head_dim};
+  const kernels::DecodeRows shape{rows, config.positions(), config.heads, config.kv_heads, config.head_dim};
   const kernels::DecodeShape keys{.rows = rows,
-                                  .shared_length = config.context,
-                                  .own_capacity = config.context,
+                                  .shared_length = config.positions(),
+                                  .own_capacity = config.positions(),
                                   .heads = config.heads,
                                   .kv_heads = config.kv_heads,
                                   .head_dim = config.head_dim,
                                   .scale = decoder_.attention_scale(),
                                   .shared_length_at = &state()->shared_length,
-                                  .most_keys = config.context};
+                                  .most_keys = config.positions()};
   const auto attend = [&](std::size_t layer, const Tensor& projected, const Tensor& destination) {
     const BlockWeights& weights = decoder_.block(static_cast<Index>(layer));
     const Cache& cache = caches_[layer];
@@ -258,8 +260,10 @@ void DeviceSession::keep(std::span<const Index> rows) {
       return of.span_of(static_cast<Index>(r) * height * of.cols(), {own_lengths_[from], of.cols()});
     };
     for (const Cache& cache : caches_) {
-      copy_into(row(cache.own_k, to, context()), row(cache.own_k, from, context()));
-      copy_into(row(cache.own_v, to, context()), row(cache.own_v, from, context()));
+      copy_into(row(cache.own_k, to, decoder_.config().positions()),
+                row(cache.own_k, from, decoder_.config().positions()));
+      copy_into(row(cache.own_v, to, decoder_.config().positions()),
+                row(cache.own_v, from, decoder_.config().positions()));
     }
     if (stepped_) {
       copy_into(logits_.span_of(static_cast<Index>(to) * vocab_size(), {vocab_size()}),

@@ -27,7 +27,7 @@ class DeviceSession : public DrawingModel {
 
   Index vocab_size() const override { return decoder_.config().vocab_size; }
   Index context() const override { return decoder_.config().context; }
-  void prefill(std::span<const std::int32_t> shared, Index prefix_length) override;
+  void prefill(std::span<const std::int32_t> own, Index prefix_length) override;
   void fork(Index rows, Index capacity) override;
   void step(std::span<const std::int32_t> tokens) override;
   kernels::Matrix<const float> logits() const override;
@@ -41,8 +41,8 @@ class DeviceSession : public DrawingModel {
 
  private:
   struct Cache {
-    Tensor shared_k, shared_v;  // [context, kv_width]
-    Tensor own_k, own_v;        // [kMaxRows * context, kv_width]
+    Tensor shared_k, shared_v;  // [positions, kv_width]
+    Tensor own_k, own_v;        // [kMaxRows * positions, kv_width]
   };
   struct Result {
     explicit Result(Device device);

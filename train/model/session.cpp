@@ -49,10 +49,12 @@ Tensor DecoderSession::run(std::span<const std::int32_t> tokens, const Attend& a
   return run_blocks(decoder_, x, project, attend);
 }
 
-void DecoderSession::prefill(std::span<const std::int32_t> shared, Index prefix_length) {
+void DecoderSession::prefill(std::span<const std::int32_t> own, Index prefix_length) {
   const ModelConfig& config = decoder_.config();
+  const std::vector<std::int32_t> shared = decoder_.opened(own);
+  prefix_length += config.soft_rows();
   const auto length = static_cast<Index>(shared.size());
-  require(length > 0 && length <= config.context, "prefill: {} tokens do not fit the context of {}", length,
+  require(!own.empty() && length <= config.positions(), "prefill: {} tokens do not fit the context of {}", own.size(),
           config.context);
   const NoTapeScope nothing_recorded;
   const MemoryName memory("generation");
@@ -80,8 +82,8 @@ void DecoderSession::prefill(std::span<const std::int32_t> shared, Index prefix_
 
 void DecoderSession::fork(Index rows, Index capacity) {
   require(shared_ > 0, "fork: nothing was prefilled");
-  require(rows > 0 && capacity >= 0 && shared_ + capacity <= context(), "fork: {} rows of {} tokens do not fit", rows,
-          capacity);
+  require(rows > 0 && capacity >= 0 && shared_ + capacity <= decoder_.config().positions(),
+          "fork: {} rows of {} tokens do not fit", rows, capacity);
   const MemoryName memory("generation");
   for (Cache& cache : caches_) {
     cache.own_k = Tensor::empty({rows * capacity, decoder_.kv_width()}, DType::f32);

@@ -18,7 +18,7 @@ class DecoderSession : public LanguageModel {
 
   Index vocab_size() const override { return decoder_.config().vocab_size; }
   Index context() const override { return decoder_.config().context; }
-  void prefill(std::span<const std::int32_t> shared, Index prefix_length) override;
+  void prefill(std::span<const std::int32_t> own, Index prefix_length) override;
   void fork(Index rows, Index capacity) override;
   void step(std::span<const std::int32_t> tokens) override;
   kernels::Matrix<const float> logits() const override;

@@ -242,7 +242,8 @@ std::uint64_t stage_hash(const Stage& stage) {
       add({"data", "tokenizer"});
       break;
     case StageKind::train:
-      add({"start", "model", "tokenizer", "data", "batch", "optimizer", "schedule", "train", "prefix", "samples"});
+      add({"start", "method", "prompt_tuning", "lora", "model", "tokenizer", "data", "batch", "optimizer", "schedule",
+           "train", "prefix", "samples"});
       break;
     case StageKind::expand:
       add({"runs", "samples"});

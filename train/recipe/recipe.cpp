@@ -25,6 +25,23 @@ constexpr Preset kPresets[] = {
     {"palm-1b", 2048, 18, 16, 128, 32000, 256},
 };
 
+constexpr const char* kLoraTargets[] = {"q", "k", "v", "o", "gate", "up", "down"};
+
+template <class Rule>
+void check_targets(const ModelConfig& model, const Rule& rule) {
+  if (model.tuning.method != Method::lora) return;
+  const std::vector<std::string>& targets = model.tuning.lora.targets;
+  const std::vector<std::string> known(std::begin(kLoraTargets), std::end(kLoraTargets));
+  rule(!targets.empty(), "lora.targets is empty; name some of {}", fmt::join(known, ", "));
+  for (const std::string& target : targets) {
+    rule(std::ranges::find(known, target) != known.end(), "lora.targets: there is no \"{}\"{}; there are {}", target,
+         did_you_mean(target, known), fmt::join(known, ", "));
+    rule(target != "gate" || model.activation != ActivationKind::gelu,
+         "lora.targets: model.activation gelu has no gate; leave it out");
+    rule(std::ranges::count(targets, target) == 1, "lora.targets names \"{}\" twice", target);
+  }
+}
+
 /// The rules that concern more than one key, or that a range does not say.
 void check(const Recipe& recipe, const std::string& file) {
   const auto rule = [&]<class... Args>(bool kept, fmt::format_string<Args...> text, Args&&... args) {
@@ -41,6 +58,11 @@ void check(const Recipe& recipe, const std::string& file) {
   rule(recipe.batch.tokens >= recipe.data.context,
        "batch.tokens ({}) must hold the longest sequence: at least data.context ({})", recipe.batch.tokens,
        recipe.data.context);
+  rule(recipe.batch.tokens >= recipe.data.context + model.soft_rows(),
+       "batch.tokens ({}) must hold the longest sequence behind the soft prompt: at least data.context ({}) + "
+       "prompt_tuning.tokens ({})",
+       recipe.batch.tokens, recipe.data.context, model.soft_rows());
+  check_targets(model, rule);
   const SplitRecipe& split = recipe.data.split;
   rule(std::abs(split.train + split.validation + split.test - 1) < 1e-6,
        "data.split: train, validation and test must add up to 1, got {}", split.train + split.validation + split.test);
@@ -66,9 +88,21 @@ std::vector<std::string> names(PrefixPolicy) { return {"none", "always", "dropou
 std::vector<std::string> names(RateShape) { return {"linear", "cosine", "quadratic"}; }
 std::vector<std::string> names(KeepMode) { return {"verbatim", "free"}; }
 std::vector<std::string> names(DecodePrecision) { return {"int8", "f32"}; }
+std::vector<std::string> names(Method) { return {"full", "prompt_tuning", "lora"}; }
 std::vector<std::string> names(SplitSide) { return {"train", "validation", "test"}; }
 std::vector<std::string> names(DeviceChoice) { return {"auto", "cpu", "cuda", "host_cuda"}; }
 std::vector<std::string> names(Precision) { return {"auto", "f32", "bf16"}; }
+
+void describe(Schema& schema, PromptTuningConfig& config) {
+  schema.field("tokens", config.tokens, "length of the soft prompt, which comes before every sequence",
+               between(1, 1 << 16));
+}
+
+void describe(Schema& schema, LoraConfig& config) {
+  schema.field("rank", config.rank, "of the matrices that are added", between(1, 1 << 12));
+  schema.field("alpha", config.alpha, "what is added is scaled by alpha / rank", positive());
+  schema.field("targets", config.targets, "matrices that are added to: of q, k, v, o, gate, up, down");
+}
 
 void describe(Schema& schema, ModelConfig& config) {
   schema.field("preset", config.preset,
@@ -268,6 +302,12 @@ void describe(Schema& schema, Recipe& recipe) {
   schema.path("start", recipe.start, "run or checkpoint whose weights training starts from; empty: from scratch");
   schema.field("device", recipe.device, "where it trains; auto: on a GPU if there is one. host_cuda is for tests");
   schema.field("precision", recipe.precision, "of what is computed; auto: bf16 on a GPU, f32 on the CPU");
+  schema.field(
+      "method", recipe.model.tuning.method,
+      "what is trained: all weights; a soft prompt on a frozen model, by default with Lester et al.'s optimizer, "
+      "schedule and batch; or low-rank matrices added to a frozen model");
+  schema.group("prompt_tuning", recipe.model.tuning.prompt_tuning, "for method prompt_tuning alone");
+  schema.group("lora", recipe.model.tuning.lora, "for method lora alone");
   schema.group("model", recipe.model, "the network");
   schema.group("tokenizer", recipe.tokenizer, "text to pieces");
   schema.group("data", recipe.data, "what is learned");
@@ -309,6 +349,15 @@ Node preset_keys(const std::string& name, const std::string& where) {
              fmt::join(preset_names(), ", "));
 }
 
+Node method_keys(Method method, const std::string& where) {
+  if (method != Method::prompt_tuning) return Node::map(where);
+  return parse_yaml(
+      "optimizer: {name: adafactor, learning_rate: 0.3, weight_decay: 1.0e-5, adafactor: {decay: 0.8}}\n"
+      "schedule: {name: constant, warmup_steps: 0}\n"
+      "batch: {slots: 8, micro_batches: 1, documents: 4}\n",
+      where);
+}
+
 /// Takes the keys out of `node` that `preset`, given by --set, says and the file said before; `--set`'s own stay.
 void give_way(Node& node, const Node& preset) {
   for (const Node& group : preset.items) {
@@ -330,6 +379,9 @@ Recipe bind_recipe(Node node, const std::string& file) {
       if (is_set(*preset)) give_way(node, keys);
       node = merged(keys, node);
     }
+  }
+  if (const Node* method = node.find("method"); method != nullptr && method->text == "prompt_tuning") {
+    node = merged(method_keys(Method::prompt_tuning, method->where), node);
   }
   Recipe recipe;
   Schema schema;

@@ -22,9 +22,28 @@ enum class RateShape { linear, cosine, quadratic };
 enum class KeepMode { verbatim, free };
 /// Of the weights in a decoding step: int8 reads a quarter of the bytes, which is what a step on the CPU costs.
 enum class DecodePrecision { int8, f32 };
+/// What of a model is trained: everything, a soft prompt before it, or low-rank additions to its matrices.
+enum class Method { full, prompt_tuning, lora };
 enum class SplitSide { train, validation, test };
 enum class DeviceChoice { automatic, cpu, cuda, host_cuda };
 enum class Precision { automatic, f32, bf16 };
+
+struct PromptTuningConfig {
+  std::int64_t tokens = 100;
+};
+
+struct LoraConfig {
+  std::int64_t rank = 8;
+  double alpha = 16;
+  std::vector<std::string> targets = {"q", "k", "v", "o", "gate", "up", "down"};
+};
+
+/// What the method puts beside the base model. Its keys are at the top of a recipe.
+struct TuningConfig {
+  Method method = Method::full;
+  PromptTuningConfig prompt_tuning;
+  LoraConfig lora;
+};
 
 struct ModelConfig {
   std::string preset;           // "" or one of preset_names(); fills what the recipe does not give
@@ -46,6 +65,12 @@ struct ModelConfig {
   double init_std = 0.02;
   bool init_scaled = true;
   double dropout = 0;
+  TuningConfig tuning;
+
+  /// Rows of the soft prompt that come before every document's own.
+  std::int64_t soft_rows() const { return tuning.method == Method::prompt_tuning ? tuning.prompt_tuning.tokens : 0; }
+  /// Rows that a document may have at most.
+  std::int64_t positions() const { return context + soft_rows(); }
 };
 
 struct TokenizerRecipe {
@@ -232,6 +257,9 @@ std::string document_recipe();
 std::vector<std::string> preset_names();
 Node preset_keys(const std::string& preset, const std::string& where);
 
+/// What a method fills in where the recipe does not say it: for prompt tuning the optimiser and batch of Lester et al.
+Node method_keys(Method method, const std::string& where);
+
 /// The probability of leaving out a pair's prefix when `progress`, in [0, 1], of the run is done: 0 for mode always, 1
 /// for none.
 double prefix_dropout_rate(const PrefixConfig& config, double progress);
@@ -247,10 +275,13 @@ std::vector<std::string> names(PrefixPolicy);
 std::vector<std::string> names(RateShape);
 std::vector<std::string> names(KeepMode);
 std::vector<std::string> names(DecodePrecision);
+std::vector<std::string> names(Method);
 std::vector<std::string> names(SplitSide);
 std::vector<std::string> names(DeviceChoice);
 std::vector<std::string> names(Precision);
 
+void describe(Schema& schema, PromptTuningConfig& config);
+void describe(Schema& schema, LoraConfig& config);
 void describe(Schema& schema, ModelConfig& config);
 void describe(Schema& schema, TokenizerRecipe& config);
 void describe(Schema& schema, SourceConfig& config);

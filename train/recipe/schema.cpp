@@ -73,6 +73,19 @@ struct Line {
   std::string text, comment;
 };
 
+/// A scalar, or a list of some.
+std::string on_one_line(const Node& node) {
+  const auto text_of = [](const Node& one) {
+    std::string text = to_yaml(one);
+    text.erase(text.find_last_not_of('\n') + 1);
+    return text;
+  };
+  if (node.kind != Node::Kind::list) return text_of(node);
+  std::string out;
+  for (const Node& item : node.items) out += (out.empty() ? "" : ", ") + text_of(item);
+  return '[' + out + ']';
+}
+
 void document(std::vector<Line>& lines, const Schema& schema, const std::string& margin, const std::string& deeper) {
   std::string lead = margin;
   for (const Field& field : schema.fields()) {
@@ -84,10 +97,7 @@ void document(std::vector<Line>& lines, const Schema& schema, const std::string&
       lines.push_back({key + " []", field.help + "; each item:"});
       document(lines, field.sample(), deeper + "#  - ", deeper + "#    ");
     } else {
-      const Node value = field.write();
-      const std::string text = to_yaml(value);
-      lines.push_back({key + ' ' + (text.find('\n') == text.size() - 1 ? text.substr(0, text.size() - 1) : "[...]"),
-                       field.type + ": " + field.help});
+      lines.push_back({key + ' ' + on_one_line(field.write()), field.type + ": " + field.help});
     }
     lead = deeper;
   }

@@ -24,6 +24,7 @@ RunEvaluation evaluate_run(const std::filesystem::path& path, const std::vector<
   settings.loader.tokens = recipe.batch.tokens;
   settings.loader.max_documents = recipe.batch.documents;
   settings.loader.context = std::min(recipe.data.context, recipe.batch.tokens);
+  settings.loader.soft_rows = run.decoder->config().soft_rows();
   settings.loader.prefix = recipe.prefix.mode == PrefixPolicy::always ? PrefixMode::always : PrefixMode::none;
   settings.max_pairs = recipe.eval.pairs;
   settings.unconditional = recipe.data.unconditional_share > 0;

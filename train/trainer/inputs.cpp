@@ -53,7 +53,7 @@ void check_batch(const Batch& batch, const ModelConfig& model) {
               batch.targets.size() == batch.target_rows.size(),
           "micro-batch: the sizes of its parts do not agree");
   check_range("ids", batch.ids, model.vocab_size);
-  check_range("positions", batch.positions, model.context);
+  check_range("positions", batch.positions, model.positions());
   check_range("order", batch.order, capacity);
   check_range("targets", batch.targets, model.vocab_size);
   check_range("target_rows", batch.target_rows, capacity);
@@ -71,6 +71,9 @@ void check_batch(const Batch& batch, const ModelConfig& model) {
               "micro-batch: the prefix {} of document {} must be in [0, {}]", batch.prefix_lengths[d - 1], d - 1,
               start - last);
     }
+    require(start == last || start - last >= model.soft_rows(),
+            "micro-batch: document {} has {} rows, and no room for a soft prompt of {}", d - 1, start - last,
+            model.soft_rows());
     last = start;
   }
 }

@@ -1,6 +1,7 @@
 #include "train/trainer/load_run.h"
 
 #include "train/generate/tokenizer_codec.h"
+#include "train/model/merge.h"
 #include "train/model/open_session.h"
 #include "train/trainer/checkpoint.h"
 
@@ -22,9 +23,12 @@ LoadedRun load_run(const std::filesystem::path& path, const Placement& placement
     user_error("{}: the tokenizer has {} pieces, the model {}", run.checkpoint.string(), run.tokenizer->vocab_size(),
                run.recipe.model.vocab_size);
   }
-  run.decoder = std::make_unique<Decoder>(run.recipe.model, placement.dtype, placement.device, false);
+  const bool low_rank = run.recipe.model.tuning.method == Method::lora;  // merged, on the CPU
+  run.decoder = std::make_unique<Decoder>(run.recipe.model, low_rank ? DType::f32 : placement.dtype,
+                                          low_rank ? Device::cpu : placement.device, false);
   read_tensors(run.checkpoint / "model.safetensors", named_tensors(run.decoder->parameters()));
   run.decoder->parameters().round_values();
+  if (low_rank) run.decoder = merged(*run.decoder, placement.dtype, placement.device);
   return run;
 }
 

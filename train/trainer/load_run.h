@@ -15,7 +15,7 @@ struct LoadedRun {
   std::filesystem::path checkpoint;
   Recipe recipe;  // with model.vocab_size set
   std::shared_ptr<const Tokenizer> tokenizer;
-  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<Decoder> decoder;  // to generate with: lora is merged
 };
 
 /// The recipe that a checkpoint's state.json holds. Throws UserError where there is none.

@@ -68,7 +68,9 @@ RunPlan plan_run(Recipe recipe, bool measure) {
   const std::size_t before = allocator.statistics().live;
   {
     TrainStep step(recipe, Device::meta, plan.placement.dtype);
-    plan.parameters = step.decoder().parameters().count();
+    const Parameters& parameters = step.decoder().parameters();
+    plan.parameters = parameters.count();
+    plan.trained = plan.parameters - parameters.count(ParameterGroup::frozen);
     const std::vector<Batch> batches(static_cast<std::size_t>(recipe.batch.slots * recipe.batch.micro_batches),
                                      largest_batch(recipe));
     step.run(batches, 1);
@@ -80,8 +82,10 @@ RunPlan plan_run(Recipe recipe, bool measure) {
   plan.tokens_per_step = recipe.batch.slots * recipe.batch.micro_batches * recipe.batch.tokens;
   plan.tokens = plan.tokens_per_step * recipe.train.steps;
   const ModelConfig& model = recipe.model;
-  plan.flops_per_token = 6.0 * static_cast<double>(plan.parameters) +
-                         6.0 * static_cast<double>(model.layers * recipe.data.context * model.heads * model.head_dim);
+  // Of a frozen weight no gradient is computed.
+  const Index context = recipe.data.context + model.soft_rows();
+  plan.flops_per_token = 4.0 * static_cast<double>(plan.parameters) + 2.0 * static_cast<double>(plan.trained) +
+                         6.0 * static_cast<double>(model.layers * context * model.heads * model.head_dim);
   if (plan.placement.device == Device::cpu && measure) {
     plan.flops_per_second = measure_matmul();
     plan.share = kShareOfPeak;

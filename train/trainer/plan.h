@@ -10,9 +10,9 @@
 namespace unfurl::train {
 
 struct RunPlan {
-  Index parameters = 0;
+  Index parameters = 0, trained = 0;      // all, and those that are not frozen
   Index tokens_per_step = 0, tokens = 0;  // rows of micro-batches, padding included
-  double flops_per_token = 0;             // 6 N + 6 L T d, training
+  double flops_per_token = 0;             // 4 N + 2 (trained N) + 6 L T d, training
   std::size_t allocator_peak = 0;         // bytes of the device; from a step on a device that only keeps the books
   std::map<std::string, std::size_t> allocator_peak_by_name;
   std::size_t process_peak = 0;  // bytes of the CPU: the allocator's there and what a process needs beside it

@@ -16,6 +16,7 @@
 #include "train/generate/expander.h"
 #include "train/generate/tokenizer_codec.h"
 #include "train/log.h"
+#include "train/model/merge.h"
 #include "train/model/open_session.h"
 #include "train/report/html_report.h"
 #include "train/report/metrics.h"
@@ -24,6 +25,7 @@
 #include "train/trainer/placement.h"
 #include "train/trainer/run_state.h"
 #include "train/trainer/signals.h"
+#include "train/trainer/start.h"
 #include "train/trainer/step.h"
 #include "train/trainer/validate.h"
 #include "train/version.h"
@@ -85,7 +87,6 @@ class Run {
  private:
   void begin();
   void open_data();
-  void start_from(const fs::path& checkpoint);
   void load(const std::optional<fs::path>& newest);
   void resume(const fs::path& checkpoint);
   void start_step();
@@ -99,6 +100,10 @@ class Run {
   void write_run_file(bool finished);
   void write_report();
   void check_same_everywhere();
+  Index trained() const {
+    const Parameters& parameters = step_->decoder().parameters();
+    return parameters.count() - parameters.count(ParameterGroup::frozen);
+  }
   bool is_first() const { return ranks_->rank() == 0; }
   double seconds() const { return seconds_before_ + progress_->seconds(); }
   /// Of the last step that was started.
@@ -185,8 +190,7 @@ void Run::load(const std::optional<fs::path>& newest) {
     if (!settings_.fresh && !checkpoint_steps(folder_).empty()) {
       user_error("no checkpoint in {} is whole; start over with --fresh, or set another output", folder_.string());
     }
-    step_->decoder().initialise(static_cast<std::uint64_t>(recipe_.seed));
-    if (!recipe_.start.empty()) start_from(resolve_checkpoint(recipe_.start));
+    start_weights(step_->decoder(), recipe_, *tokenizer_, tokenizer_path_);
   }
   if (placement_.device == Device::cuda && !(newest && set_product_choices(state_.products))) {
     if (newest && !state_.products.library.empty()) {
@@ -236,6 +240,7 @@ void Run::open_data() {
   config.tokens = recipe_.batch.tokens;
   config.max_documents = recipe_.batch.documents;
   config.context = std::min(recipe_.data.context, recipe_.batch.tokens);
+  config.soft_rows = recipe_.model.soft_rows();
   config.seed = static_cast<std::uint64_t>(recipe_.seed);
   config.subword_sampling = recipe_.data.subword_sampling;
   config.prefix = recipe_.prefix.mode == PrefixPolicy::none     ? PrefixMode::none
@@ -256,19 +261,6 @@ void Run::open_data() {
          training + held_out);
   }
   if (!validation_sources_.empty()) validation_ = std::make_unique<FixedBatches>(validation_sources_, config);
-}
-
-/// Only the weights are taken over: steps, optimiser and data begin anew.
-void Run::start_from(const fs::path& checkpoint) {
-  verify_checkpoint(checkpoint);
-  const Tokenizer theirs(checkpoint / "tokenizer.model");
-  if (theirs.fingerprint() != tokenizer_->fingerprint()) {
-    user_error("{} was trained with another tokenizer than {}; leave tokenizer.path out to use its own",
-               checkpoint.string(), tokenizer_path_.string());
-  }
-  read_tensors(checkpoint / "model.safetensors", named_tensors(step_->decoder().parameters()));
-  step_->decoder().parameters().round_values();
-  info("starts from {}", checkpoint.string());
 }
 
 void Run::resume(const fs::path& checkpoint) {
@@ -355,7 +347,10 @@ void Run::do_validation() {
 
 void Run::write_samples() {
   if (recipe_.samples.queries.empty() || !is_first()) return;
-  const std::unique_ptr<LanguageModel> session = open_session(step_->decoder());
+  // What is trained by a method cannot generate.
+  const bool full = recipe_.model.tuning.method == Method::full;
+  const std::unique_ptr<Decoder> plain = full ? nullptr : merged(step_->decoder(), placement_.dtype, placement_.device);
+  const std::unique_ptr<LanguageModel> session = open_session(full ? step_->decoder() : *plain);
   const TokenizerCodec codec(tokenizer_);
   Expander expander(*session, codec);
   const ExpandSettings settings = expand_settings(recipe_.samples, recipe_.seed);
@@ -418,6 +413,7 @@ void Run::write_run_file(bool finished) {
   run["tokens"] = state_.tokens;
   run["seconds"] = seconds();
   run["parameters"] = step_->decoder().parameters().count();
+  run["trained_parameters"] = trained();
   run["placement"] = described(placement_);
   run["ranks"] = ranks_->size();
   run["peak_allocated_bytes"] = static_cast<std::int64_t>(memory.peak);
@@ -448,9 +444,10 @@ TrainOutcome Run::train() {
   if (first > 0 && (first >= config.steps || stopped_early())) {
     info("{}: this run is done; --fresh starts it over", recipe_.name);
   }
-  info("{}: {} parameters, {} {} to train on, {} tokens a step", recipe_.name,
-       grouped(step_->decoder().parameters().count()), grouped(loader_->examples()),
-       plural(loader_->examples(), "pair"),
+  const Index parameters = step_->decoder().parameters().count();
+  info("{}: {} parameters{}, {} {} to train on, {} tokens a step", recipe_.name, grouped(parameters),
+       trained() == parameters ? "" : fmt::format(", of which {} are trained", grouped(trained())),
+       grouped(loader_->examples()), plural(loader_->examples(), "pair"),
        grouped(recipe_.batch.slots * recipe_.batch.micro_batches * recipe_.batch.tokens));
   info("{}: on {}{}", recipe_.name, described(placement_),
        ranks_->size() == 1 ? "" : fmt::format(", {}", ranks_->description()));

@@ -13,8 +13,10 @@
 #include "core/ops/head_cross_entropy.h"
 #include "core/ops/layer_norm.h"
 #include "core/ops/linear.h"
+#include "core/ops/low_rank_linear.h"
 #include "core/ops/rms_norm.h"
 #include "core/ops/rope.h"
+#include "core/ops/soft_prompt.h"
 #include "tests/support/device_check.h"
 
 namespace unfurl::tests {
@@ -54,6 +56,25 @@ TEST(OnDevices, Glu) {
     }
     check_on_devices([](const Tensors& in) { return Tensors{gelu(in[0])}; }, {shape});
   }
+}
+
+TEST(OnDevices, SoftPrompt) {
+  SKIP_WITHOUT_CUDA_DEVICE();
+  check_on_devices(
+      [](const Tensors& in) {
+        const Tensor x = Tensor::zeros({14, 33}, in[0].dtype(), in[0].device());
+        return Tensors{copy(soft_prompt(x, in[0], ints({0, 4, 4, 9, 14}, in[0])))};
+      },
+      {{3, 33}});
+}
+
+TEST(OnDevices, LowRankLinear) {
+  SKIP_WITHOUT_CUDA_DEVICE();
+  check_on_devices(
+      [](const Tensors& in) {
+        return Tensors{low_rank_linear(in[0], in[0].detach().columns(0, 24), {{in[1], in[2], 8, 4}}, 0.5)};
+      },
+      {{24, 24}, {4, 16}, {12, 4}}, 2e-5, 30);
 }
 
 TEST(OnDevices, Norms) {
