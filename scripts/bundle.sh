@@ -9,7 +9,8 @@ archive=$(realpath --canonicalize-missing "${1:-build/unfurl-sm_90a.tar.gz}")
 limit=$((64 << 20))  # bytes
 
 build=${UNFURL_BUNDLE_BUILD:-}
-programs=(unfurl kernels_tests core_tests train_tests kernels_gpu_benchmark train_gpu_benchmark decode_gpu_benchmark)
+programs=(unfurl atelier kernels_tests core_tests train_tests)
+programs+=(kernels_gpu_benchmark train_gpu_benchmark decode_gpu_benchmark)
 if [[ -z $build ]]; then
   build=build/bundle
   cmake --preset bundle
@@ -20,7 +21,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 name=$(basename "$archive" .tar.gz)
 out=$folder/$name
-mkdir -p "$out"/{bin,lib,recipes,scripts,benchmarks/peers}
+mkdir -p "$out"/{bin,lib,scripts,benchmarks/peers}
 for program in "${programs[@]}"; do
   if [[ ! -x $build/$program ]]; then
     echo "bundle: $build has no $program" >&2
@@ -47,7 +48,7 @@ needed=$(for file in "$out"/bin/* "$out"/lib/*; do objdump -T "$file"; done | gr
 
 cp scripts/gpu_check.sh scripts/nvidia_libraries.sh "$out/scripts"
 cp benchmarks/peers/torch_gpu*.py "$out/benchmarks/peers"
-cp recipes/*.yaml "$out/recipes"
+cp --recursive recipes "$out"
 cp LICENSE "$out"
 compiler=$(sed -n 's/^CUDAToolkit_NVCC_EXECUTABLE:[^=]*=//p' "$build/CMakeCache.txt")
 compiler=$("${compiler:-nvcc}" --version 2>/dev/null | sed -n 's/.*release.*, V//p') || true

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <set>
 
@@ -22,10 +23,17 @@ namespace {
 namespace fs = std::filesystem;
 using namespace train::atelier;
 
-const fs::path kWorlds = fs::path(SOURCE_FOLDER) / "recipes" / "worlds";
+/// Where it was built, unless the environment names another place.
+std::string place(const char* name, const char* built) {
+  const char* elsewhere = std::getenv(name);
+  return elsewhere != nullptr ? elsewhere : built;
+}
+
+const std::string kProgram = place("UNFURL_ATELIER", ATELIER_BINARY);
+const fs::path kWorlds = fs::path(place("UNFURL_SOURCE", SOURCE_FOLDER)) / "recipes" / "worlds";
 
 std::vector<std::string> atelier(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), ATELIER_BINARY);
+  arguments.insert(arguments.begin(), kProgram);
   return arguments;
 }
 
@@ -42,8 +50,7 @@ std::vector<train::ImageRequest> requests() {
 
 std::vector<train::ImageAnswer> rendered(const std::string& arguments, int workers) {
   train::ImageSideConfig config;
-  config.command =
-      fmt::format("'{}' serve --world '{}' {}", ATELIER_BINARY, (kWorlds / "default.yaml").string(), arguments);
+  config.command = fmt::format("'{}' serve --world '{}' {}", kProgram, (kWorlds / "default.yaml").string(), arguments);
   config.workers = workers;
   config.batch = 7;
   train::ImageSide side(config);
