@@ -83,19 +83,25 @@ UNFURL_DEVICE int find_seer(const Documents& documents, int document, int token)
 }
 
 /// kRows rows of kDim bf16, in pieces of 16 bytes; piece p of row r lies in place p ^ (r % 8), so that the same piece
-/// of eight rows, which ldmatrix reads at once, lies in eight different groups of banks.
+/// of eight rows, which ldmatrix reads at once, lies in eight different groups of banks. Rows of four pieces lie in
+/// pairs, as one row of eight.
 template <int kRows, int kDim>
-struct alignas(kDim * 2) Tile {
+struct alignas(kDim < 64 ? 128 : kDim * 2) Tile {
   static constexpr int kPieces = kDim / 8;
+  static_assert(kPieces == 4 || kPieces % 8 == 0);
   uint4 pieces[kRows * kPieces];
 
-  UNFURL_DEVICE static std::uint32_t offset(int row, int piece) {
-    return static_cast<std::uint32_t>((row * kPieces + (piece ^ (row % 8))) * 16);
+  UNFURL_DEVICE static int place(int row, int piece) {
+    if constexpr (kPieces == 4) return row / 2 * 8 + ((row % 2 * 4 + piece) ^ (row / 2 % 8));
+    return row * kPieces + (piece ^ (row % 8));
   }
-  UNFURL_DEVICE const uint4& at(int row, int piece) const { return pieces[row * kPieces + (piece ^ (row % 8))]; }
+  UNFURL_DEVICE static std::uint32_t offset(int row, int piece) {
+    return static_cast<std::uint32_t>(place(row, piece) * 16);
+  }
+  UNFURL_DEVICE const uint4& at(int row, int piece) const { return pieces[place(row, piece)]; }
   /// Two neighbouring elements.
   UNFURL_DEVICE std::uint32_t& word(int row, int piece, int pair) {
-    return reinterpret_cast<std::uint32_t*>(&pieces[row * kPieces + (piece ^ (row % 8))])[pair];
+    return reinterpret_cast<std::uint32_t*>(&pieces[place(row, piece)])[pair];
   }
 };
 
@@ -178,8 +184,24 @@ UNFURL_DEVICE void transpose_quad(std::uint32_t (&words)[4]) {
   words[3] = upper ? pairs[3] : d;
 }
 
-/// Writes a product of a warp, 16 rows of kTiles n-tiles, times a factor for the rows g and g + 8; a null row is left
-/// out.
+/// Writes a product of a warp, 16 rows of two n-tiles, times a factor for the rows g and g + 8; a null row is left out.
+UNFURL_DEVICE void store_rows(bf16* upper_row, bf16* lower_row, const float (&product)[2][4], float upper_factor,
+                              float lower_factor) {
+  const int q = static_cast<int>(threadIdx.x) % 4;
+  const bool odd = q % 2 != 0;
+  const auto store = [&](bf16* row, int i, float factor) {
+    const std::uint32_t left = ptx::pack_bf16(product[0][i] * factor, product[0][i + 1] * factor);
+    const std::uint32_t right = ptx::pack_bf16(product[1][i] * factor, product[1][i + 1] * factor);
+    // Even lanes get two neighbouring words of the left n-tile, odd ones of the right.
+    const std::uint32_t other = ptx::shuffle_xor(odd ? left : right, 1);
+    if (row == nullptr) return;
+    *reinterpret_cast<uint2*>(row + q % 2 * 8 + q / 2 * 4) = odd ? make_uint2(other, right) : make_uint2(left, other);
+  };
+  store(upper_row, 0, upper_factor);
+  store(lower_row, 2, lower_factor);
+}
+
+/// The same of kTiles n-tiles.
 template <int kTiles>
 UNFURL_DEVICE void store_rows(bf16* upper_row, bf16* lower_row, const float (&product)[kTiles][4], float upper_factor,
                               float lower_factor) {

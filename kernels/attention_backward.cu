@@ -4,18 +4,19 @@
 //
 //   dV = P^T dO,   dS = P * (dO V^T - delta),   dK = scale dS^T Q,   dQ = scale dS K
 //
-// bf16 with heads of 64 or 128 takes three launches, whose grids depend on the shape alone:
-//  1. documents of at most kShortKeys tokens (attention_short.cuh): all gradients in one block, five products, every
-//     operand read once. Where there would be few blocks, the heads of a group are divided among several, which leave
-//     partial sums of dK and dV;
-//  2. dQ of the rows of longer documents, and their delta: three products. Blocks of short documents return at once;
-//  3. dK and dV of the keys of longer documents: four products; and the sums of what 1. left in parts.
+// bf16 with heads of 64 or 128 takes four launches, whose grids depend on the shape alone:
+//  1. documents of at most 128 tokens, and 2. those of 129 to 256 (attention_short.cuh): all gradients in one block,
+//     five products, every operand read once. Where there would be few blocks, the heads of a group are divided among
+//     several, which leave partial sums of dK and dV. 2. with heads of 128 needs 185 KiB of shared memory, so an sm_80
+//     leaves such documents to 3. and 4.;
+//  3. dQ of the rows of longer documents, and their delta: three products. Blocks of short documents return at once;
+//  4. dK and dV of the keys of longer documents: four products; and the sums of what 1. and 2. left in parts.
 //
-//  a block                        | 1. D 64 | D 128 | 2. D 64 | D 128 | 3. D 64 | D 128
-//  warps                          |       8 |     8 |       4 |     4 |       4 |     4
-//  KiB of shared memory           |      89 |   161 |      49 |    97 |      50 |    98
-//  registers                      |     212 |   255 |     163 |   229 |     180 |   246
-//  blocks of an sm_90 SM          |       1 |     1 |       3 |     2 |       2 |     2
+//  a block              | 1. D 64 | D 128 | 2. D 64 | D 128 | 3. D 64 | D 128 | 4. D 64 | D 128
+//  warps                |       8 |     8 |      16 |     8 |       4 |     4 |       4 |     4
+//  KiB of shared memory |      89 |   161 |     137 |   185 |      49 |    97 |      50 |    98
+//  registers            |     @S64@ |   255 |     128 |   255 |     163 |   229 |     180 |   246
+//  blocks of an sm_90 SM|       1 |     1 |       1 |     1 |       3 |     2 |       2 |     2
 //
 //  T 128, one document and key-value head, in 1.: multi-head D 64 128 KiB and at most 10.5 MFLOP; 16 query heads of 128
 //  over one 2.1 MiB and 336 MFLOP; about 0.6 of that where it is causal.
@@ -296,9 +297,9 @@ __global__ void __launch_bounds__(kThreads, 2) attention_dkv_kernel(Backward a) 
     for (int row = 0; row < kTileRows; row += kStep) {
       const Span upper = facts.spans[row], lower = facts.spans[row + kStep - 1];
       if (key >= lower.end || key + 16 <= upper.begin) continue;
-      add_rows(sums, operands(shared.k, shared.v, warp_key, shared.q[t % 2], shared.dout[t % 2], row), facts, row, key,
-               lower.begin <= key && key + 16 <= upper.end, sizes.scale * kLog2e,
-               [](int, const std::uint32_t(&)[4]) {});
+      add_rows<kStep>(sums, operands(shared.k, shared.v, warp_key, shared.q[t % 2], shared.dout[t % 2], row), facts,
+                      row, key, lower.begin <= key && key + 16 <= upper.end, sizes.scale * kLog2e,
+                      [](int, const std::uint32_t(&)[4]) {});
     }
   }
   ptx::wait_copies<0>();
@@ -318,20 +319,28 @@ __global__ void __launch_bounds__(kThreads, 2) attention_dkv_kernel(Backward a) 
 /// Into how many blocks the heads of a group are divided, so that there are enough for every multiprocessor. Of the
 /// shape alone.
 int splits_of(const AttentionShape& shape) {
-  constexpr Index kBlocks = 264;
+  constexpr Index kBlocks = 264, kWindow = Short<64>::kWindow;
   const Index blocks = (shape.tokens + kWindow - 1) / kWindow * shape.kv_heads, group = shape.heads / shape.kv_heads;
   return static_cast<int>(min(min((kBlocks + blocks - 1) / blocks, Index{8}), group));
+}
+
+/// The documents of a form; the rest is left to what follows, but for those of fewer tokens.
+template <class Form>
+void launch_short(const DeviceQueue& queue, Backward& a) {
+  const Index windows = (a.sizes.tokens + Form::kWindow - 1) / Form::kWindow * a.sizes.kv_heads;
+  a.sizes.documents.ignored = 0;
+  launch(queue, attention_short_backward_kernel<Form>, dim3(static_cast<unsigned>(windows * a.splits)),
+         dim3(Form::kThreads), sizeof(ShortShared<Form>), a);
+  a.sizes.documents.ignored = Form::kKeys;
 }
 
 template <int kDim>
 void launch_backward(const DeviceQueue& queue, Backward a) {
   const Sizes& sizes = a.sizes;
-  const Index windows = (sizes.tokens + kWindow - 1) / kWindow * sizes.kv_heads;
   const Index row_tiles = (Index{sizes.tokens} * sizes.group + kTileRows - 1) / kTileRows * sizes.kv_heads;
   const Index key_tiles = (sizes.tokens + kTileKeys - 1) / kTileKeys * sizes.kv_heads;
-  launch(queue, attention_short_backward_kernel<kDim>, dim3(static_cast<unsigned>(windows * a.splits)),
-         dim3(kShortThreads), sizeof(ShortShared<kDim>), a);
-  a.sizes.documents.ignored = kShortKeys;
+  launch_short<Short<kDim>>(queue, a);
+  if (sizeof(ShortShared<Middle<kDim>>) <= queue.shared_per_block()) launch_short<Middle<kDim>>(queue, a);
   launch(queue, attention_dq_kernel<kDim>, dim3(static_cast<unsigned>(row_tiles)), dim3(kThreads),
          sizeof(DqShared<kDim>), a);
   launch(queue, attention_dkv_kernel<kDim>, dim3(static_cast<unsigned>(key_tiles)), dim3(kThreads),

@@ -33,19 +33,19 @@ struct KeyGradients {
   float dk[kDim / 8][4], dv[kDim / 8][4];
 };
 
-/// Where a warp finds its operands: its 16 keys, and kStep rows of q and dout.
+/// Where a warp finds its operands: its 16 keys, and some rows of q and dout.
 struct KeyOperands {
   std::uint32_t k, v;  // along
   std::uint32_t q_across, q_along, dout_across, dout_along;
 };
 
-/// Adds what the kStep rows from `row` of the tile on give to the keys [key, key + 16), whether `whole`: all of them
-/// see all keys, or masked. The gradients of their scores (by rows g and g + 8 of dS^T, as operands) go to keep(n,
-/// words) for each pair of n-tiles, that is 16 rows.
-template <int kDim, class Keep>
+/// Adds what the kRows (16 or 32) rows from `row` of the tile on give to the keys [key, key + 16), whether `whole`: all
+/// of them see all keys, or masked. The gradients of their scores (by rows g and g + 8 of dS^T, as operands) go to
+/// keep(n, words) for each pair of n-tiles, that is 16 rows. Where not `summed`, those are all that is made.
+template <int kRows, int kDim, class Keep>
 UNFURL_DEVICE void add_rows(KeyGradients<kDim>& sums, const KeyOperands& at, const RowFacts& facts, int row, int key,
-                            bool whole, float scale, const Keep& keep) {
-  constexpr int kTiles = kStep / 8;
+                            bool whole, float scale, const Keep& keep, bool summed = true) {
+  constexpr int kTiles = kRows / 8;
   constexpr std::uint32_t kBytes = 16 * kDim * sizeof(bf16);  // of 16 rows
   float s[kTiles][4], dp[kTiles][4];
 #pragma unroll
@@ -89,6 +89,7 @@ UNFURL_DEVICE void add_rows(KeyGradients<kDim>& sums, const KeyOperands& at, con
     as_operand(p, s[n], s[n + 1]);
     as_operand(ds, dp[n], dp[n + 1]);
     keep(n, ds);
+    if (!summed) continue;
 #pragma unroll
     for (int t = 0; t < kDim / 8; t += 2) {
       std::uint32_t b[4];
@@ -100,10 +101,10 @@ UNFURL_DEVICE void add_rows(KeyGradients<kDim>& sums, const KeyOperands& at, con
   }
 }
 
-/// The operands of a warp: rows [row, row + kStep) and keys [key, key + 16) of the tiles.
-template <int kDim, int kKeys>
+/// The operands of a warp: rows from `row` on and keys [key, key + 16) of the tiles.
+template <int kDim, int kKeys, int kRows>
 UNFURL_DEVICE KeyOperands operands(const Tile<kKeys, kDim>& k, const Tile<kKeys, kDim>& v, int key,
-                                   const Tile<kTileRows, kDim>& q, const Tile<kTileRows, kDim>& dout, int row) {
+                                   const Tile<kRows, kDim>& q, const Tile<kRows, kDim>& dout, int row) {
   return {along(k, key), along(v, key), across(q, row), along(q, row), across(dout, row), along(dout, row)};
 }
 

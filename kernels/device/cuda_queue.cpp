@@ -45,6 +45,7 @@ CudaQueue::CudaQueue(int device) : device_(device) {
     throw std::runtime_error("cuda: " + found.name + " has compute capability " + std::to_string(found.major) + "." +
                              std::to_string(found.minor) + ", the kernels need 8.0");
   }
+  shared_per_block_ = found.shared_per_block;
   check(cudaSetDevice(device), "choosing the device");
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");

@@ -26,7 +26,7 @@ void poison([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
 
 }  // namespace
 
-HostCudaQueue::HostCudaQueue(int device) {
+HostCudaQueue::HostCudaQueue(int device, std::size_t shared_per_block) : shared_per_block_(shared_per_block) {
   if (device != 0) throw std::runtime_error("cuda: there is no device " + std::to_string(device) + ", only device 0");
 }
 HostCudaQueue::~HostCudaQueue() {

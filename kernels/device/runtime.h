@@ -48,7 +48,8 @@ class HostCudaQueue {
     double seconds_ = 0;
   };
 
-  explicit HostCudaQueue(int device = 0);
+  /// `shared_per_block`: what a kernel may ask for, in bytes, as on an sm_90; on an sm_80 it is 163 KiB.
+  explicit HostCudaQueue(int device = 0, std::size_t shared_per_block = 227 << 10);
   ~HostCudaQueue();
   HostCudaQueue(const HostCudaQueue&) = delete;
   HostCudaQueue& operator=(const HostCudaQueue&) = delete;
@@ -74,6 +75,9 @@ class HostCudaQueue {
   /// stays as long as the queue.
   void* scratch(std::size_t bytes) const;
 
+  /// Bytes, the most that a kernel on this queue can ask for.
+  std::size_t shared_per_block() const { return shared_per_block_; }
+
   /// Until all that was queued is done.
   void synchronize() const {}
 
@@ -98,6 +102,7 @@ class HostCudaQueue {
   }
 
  private:
+  std::size_t shared_per_block_;
   mutable std::unique_ptr<std::vector<std::function<void()>>> capture_;
   mutable void* scratch_ = nullptr;
   mutable std::size_t scratch_bytes_ = 0;
@@ -151,11 +156,13 @@ class CudaQueue {
   void launch(const Graph& graph) const;
 
   int device() const { return device_; }
+  std::size_t shared_per_block() const { return shared_per_block_; }
   /// The cudaStream_t.
   void* stream() const { return stream_; }
 
  private:
   int device_;
+  std::size_t shared_per_block_ = 0;
   void* stream_ = nullptr;
   mutable void* scratch_ = nullptr;
   mutable std::size_t scratch_bytes_ = 0;

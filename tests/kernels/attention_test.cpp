@@ -236,6 +236,38 @@ TEST(AttentionKernel, ManyShortDocuments) {
   check_all({1, 1, 128, layout({60, 100, 2, 20, 1, 1, 9, 50, 60}, 0, 1)});
 }
 
+/// For the kernels on tensor cores alone; the others know no such lengths.
+void check_bf16(const Case& c) {
+  on_backends([&]<class Queue, class T>() {
+    if constexpr (std::is_same_v<T, bf16>) check<Queue, T>(c);
+  });
+}
+
+// Around the edges of the form for documents of middle length, among shorter and longer ones, of every kind of prefix.
+TEST(AttentionKernel, MiddleDocuments) {
+  for (const Index head_dim : {64, 128}) {
+    check_bf16({1, 1, head_dim, layout({127, 128, 129, 255, 256, 257}, 0, 3)});
+    check_bf16({3, 1, head_dim, layout({129, 0, 5, 177, 40}, 1, 1)});
+    check_bf16({2, 2, head_dim, layout({20, 256, 33}, 2, 0)});
+    check_bf16({4, 2, head_dim, layout({130, 191}, 3, 2)});
+  }
+}
+
+#if defined(UNFURL_HOST_CUDA)
+// As on an sm_80, where documents of middle length and heads of 128 are not done whole.
+TEST(AttentionKernel, MiddleDocumentsInLittleSharedMemory) {
+  for (const Index head_dim : {64, 128}) {
+    const Case c{2, 1, head_dim, layout({20, 200, 150, 300}, 2, 1)};
+    const Inputs<bf16> in(c);
+    const Results got = run(kernels::HostCudaQueue(0, 163 << 10), c, in);
+    const Results exact = formula<double, bf16>(c, in), plain = formula<float, bf16>(c, in);
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      expect_matches<bf16>(got[i], exact[i], plain[i], kTolerance<bf16>, std::to_string(i));
+    }
+  }
+}
+#endif
+
 TEST(AttentionKernel, RowsThatVectorsCannotRead) {
   check_all({3, 1, 64, layout({65, 3, 40}, 3, 2), 1, false});
   check_all({2, 2, 128, layout({33, 1}, 0, 2), 1, false});
