@@ -15,7 +15,7 @@
 //  a block              | 1. D 64 | D 128 | 2. D 64 | D 128 | 3. D 64 | D 128 | 4. D 64 | D 128
 //  warps                |       8 |     8 |      16 |     8 |       4 |     4 |       4 |     4
 //  KiB of shared memory |      89 |   161 |     137 |   185 |      49 |    97 |      50 |    98
-//  registers            |     @S64@ |   255 |     128 |   255 |     163 |   229 |     180 |   246
+//  registers            |     209 |   255 |     128 |   255 |     163 |   229 |     180 |   246
 //  blocks of an sm_90 SM|       1 |     1 |       1 |     1 |       3 |     2 |       2 |     2
 //
 //  T 128, one document and key-value head, in 1.: multi-head D 64 128 KiB and at most 10.5 MFLOP; 16 query heads of 128
