@@ -102,18 +102,13 @@ void launch(const LaunchOn& on, void (*kernel)(Parameters...), dim3 grid, dim3 b
   config.stream = static_cast<cudaStream_t>(on.queue.stream());
   check_launch(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), on);
 #else
-  if (shared_bytes > on.queue.shared_per_block()) {
-    throw std::runtime_error("cuda: launch at " + std::string(host::base_name(on.file)) + ":" +
-                             std::to_string(on.line) + ": " + std::to_string(shared_bytes) +
-                             " bytes of shared memory asked, the device has " +
-                             std::to_string(on.queue.shared_per_block()));
-  }
   auto run = [kernel, values = std::tuple<Parameters...>(static_cast<Parameters>(arguments)...)] {
     std::apply(kernel, values);
   };
-  on.queue.submit([site = CallSite{on.file, on.line}, grid, block, shared_bytes, run] {
+  const std::size_t limit = on.queue.shared_per_block();
+  on.queue.submit([site = CallSite{on.file, on.line}, grid, block, shared_bytes, limit, run] {
     host::run_grid({site, grid, block, shared_bytes,
-                    [](const void* body) { (*static_cast<const decltype(run)*>(body))(); }, &run});
+                    [](const void* body) { (*static_cast<const decltype(run)*>(body))(); }, &run, limit});
   });
 #endif
 }

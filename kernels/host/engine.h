@@ -87,12 +87,15 @@ struct ThreadView {
 };
 extern constinit thread_local ThreadView* current_thread;
 
+inline constexpr std::size_t kMaxSharedBytes = 227 << 10;  // of a block, on sm_90
+
 struct Launch {
   CallSite site;
   Extent grid, block;
   std::size_t shared_bytes;
   void (*body)(const void* kernel);  // what every thread runs
   const void* kernel;
+  std::size_t shared_limit = kMaxSharedBytes;  // what the device has for a block
 };
 
 /// Returns when every block has run; throws Fault. Blocks are spread over OS threads, none waits for another.

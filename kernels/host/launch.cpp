@@ -1,4 +1,5 @@
 // Settings, statistics, and the blocks of a grid over OS threads.
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <mutex>
@@ -116,9 +117,9 @@ void run_grid(const Launch& launch) {
     throw_fault("kernel launched at %s: no device takes a grid of %u x %u x %u blocks of %zu threads",
                 text(launch.site), grid.x, grid.y, grid.z, threads);
   }
-  if (launch.shared_bytes > kMaxSharedBytes) {
+  if (const std::size_t limit = std::min(launch.shared_limit, kMaxSharedBytes); launch.shared_bytes > limit) {
     throw_fault("kernel launched at %s: %zu bytes of shared memory, at most %zu exist", text(launch.site),
-                launch.shared_bytes, kMaxSharedBytes);
+                launch.shared_bytes, limit);
   }
   {
     const std::lock_guard lock(statistics_mutex);

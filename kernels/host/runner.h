@@ -72,7 +72,6 @@ struct SharedArray {
 };
 
 inline constexpr std::size_t kArenaBytes = 1 << 20;
-inline constexpr std::size_t kMaxSharedBytes = 227 << 10;  // of a block, on sm_90
 
 /// What an OS thread needs to run blocks, kept from launch to launch.
 class Runner {

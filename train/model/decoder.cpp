@@ -296,8 +296,16 @@ Tensor Decoder::activation(const Tensor& projected, const Tensor& destination) c
 Tensor Decoder::attend(const BlockWeights& weights, const Tensor& projected, const ModelInputs& inputs,
                        const Tensor& destination) const {
   const Index a = attention_width(), kv = kv_width();
-  const Tensor q = rotated(projected.columns(0, a), weights.q_gain, inputs.positions, config_.heads);
-  const Tensor k = rotated(projected.columns(a, a + kv), weights.k_gain, inputs.positions, config_.kv_heads);
+  Tensor q, k;
+  if (weights.q_gain.defined()) {
+    q = rotated(projected.columns(0, a), weights.q_gain, inputs.positions, config_.heads);
+    k = rotated(projected.columns(a, a + kv), weights.k_gain, inputs.positions, config_.kv_heads);
+  } else {
+    // They lie side by side and turn alike: one kernel takes both from the joint projection, one their gradients back.
+    const Tensor both = rotated(projected.columns(0, a + kv), {}, inputs.positions, config_.heads + config_.kv_heads);
+    q = both.columns(0, a);
+    k = both.columns(a, a + kv);
+  }
   return attention(q, k, projected.columns(a + kv, a + 2 * kv), {inputs.cu_seqlens, inputs.prefix_lengths},
                    config_.heads, config_.kv_heads, attention_scale(), destination);
 }

@@ -32,6 +32,21 @@ TEST(Rope, ReadsColumnSlices) {
   expect_same_function(sliced, copied, {normal_tensor({9, 20}, 1)});
 }
 
+// As a decoder does with the query and key heads of a joint projection.
+TEST(Rope, SlicesSideBySideTurnAsOne) {
+  const Tensor table = rope_table(50, 6, 10000, DType::f64, Device::cpu), positions = positions_of(9, 50);
+  const auto apart = [=](const std::vector<Tensor>& in) {
+    const Tensor joint = copy(in[0]);
+    return std::vector{rope(joint.columns(0, 12), positions, table, 2),
+                       rope(joint.columns(12, 18), positions, table, 1)};
+  };
+  const auto as_one = [=](const std::vector<Tensor>& in) {
+    const Tensor both = rope(copy(in[0]).columns(0, 18), positions, table, 3);
+    return std::vector{both.columns(0, 12), both.columns(12, 18)};
+  };
+  expect_same_function(as_one, apart, {normal_tensor({9, 20}, 1)});
+}
+
 // What RoPE is for: products of queries and keys depend on the difference of their positions alone.
 TEST(Rope, ProductsDependOnTheDistance) {
   const Index head_dim = 16;

@@ -284,6 +284,9 @@ TEST(HostEngine, ImpossibleLaunchesAreRefused) {
             std::string::npos);
   EXPECT_NE(fault_of([&] { launch(queue, nothing, dim3(1), dim3(0), 0); }), "none");
   EXPECT_NE(fault_of([&] { launch(queue, nothing, dim3(1, 65536), dim3(1), 0); }), "none");
+  const HostCudaQueue small(0, 163 << 10);
+  EXPECT_NE(fault_of([&] { launch(small, nothing, dim3(1), dim3(1), 164 << 10); }).find("at most 166912 exist"),
+            std::string::npos);
   EXPECT_NE(fault_of([&] { launch(queue, nothing, dim3(1), dim3(1), 228 << 10); }).find("shared memory"),
             std::string::npos);
   EXPECT_NE(fault_of([&] { launch(queue, throws, dim3(1), dim3(1), 0); }).find("the kernel threw: no such luck"),
