@@ -1,5 +1,7 @@
 #include "train/split_command.h"
 
+#include <filesystem>
+
 #include "core/error.h"
 
 namespace unfurl::train {
@@ -28,6 +30,17 @@ std::vector<std::string> split_command(std::string_view command) {
     }
   }
   if (quote != 0) user_error("a command has a quote that does not end: {}", command);
+  return words;
+}
+
+std::vector<std::string> program_and_arguments(std::string_view command) {
+  std::vector<std::string> words = split_command(command);
+  if (!words.empty() && (words[0] == "unfurl" || words[0] == "atelier")) {
+    std::error_code error;
+    const std::filesystem::path beside =
+        std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / words[0];
+    if (std::filesystem::exists(beside, error)) words[0] = beside.string();
+  }
   return words;
 }
 

@@ -10,4 +10,8 @@ namespace unfurl::train {
 /// expanded. Throws UserError for a quote that does not end.
 std::vector<std::string> split_command(std::string_view command);
 
+/// The same as a program to start: `unfurl` and `atelier` are this program and the one beside it, by their whole paths;
+/// others are as they are named.
+std::vector<std::string> program_and_arguments(std::string_view command);
+
 }  // namespace unfurl::train

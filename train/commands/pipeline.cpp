@@ -184,6 +184,12 @@ int run_stage(const Stage& stage, bool fresh) {
                         .heldout_share = recipe.data.held_out_share});
       return 0;
     case StageKind::pairs:
+      if (fs::path(recipe.data.prompts).extension() == ".jsonl") {  // of images, with captions and flavors
+        run_corpus_extract_queries({.prompts = recipe.data.prompts,
+                                    .out = folder / "pairs.jsonl",
+                                    .bad_line_share = recipe.data.bad_line_share});
+        return 0;
+      }
       run_corpus_pairs({.prompts = recipe.data.prompts,
                         .out = folder / "pairs.jsonl",
                         .normalize = recipe.data.normalize,

@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 
 #include "core/error.h"
 #include "train/log.h"
@@ -16,13 +15,9 @@
 namespace unfurl::train {
 
 void run_command(const std::string& command) {
-  std::vector<std::string> words = split_command(command);
+  std::vector<std::string> words = program_and_arguments(command);
   if (words.empty()) user_error("a command of this stage is empty; name a program");
-  info("$ {}", fmt::join(words, " "));
-  if (words[0] == "unfurl" || words[0] == "atelier") {
-    std::error_code error;
-    words[0] = (std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / words[0]).string();
-  }
+  info("$ {}", fmt::join(split_command(command), " "));
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);

@@ -75,7 +75,7 @@ class PipeSignalsBlocked {
 class ChildSession : public ImageSession {
  public:
   explicit ChildSession(const ImageSideConfig& config) : timeout_(config.timeout_seconds) {
-    start(split_command(config.command));
+    start(program_and_arguments(config.command));
     try {
       converse({}, config.start_timeout_seconds, "does not say hello", [this](std::string_view line) {
         hello_ = parse_hello(line);

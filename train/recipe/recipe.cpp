@@ -165,7 +165,8 @@ void describe(Schema& schema, DataConfig& config) {
                "probability that a word of a training pair is cut into other pieces; 0: off", between(0, 1));
   schema.field("unconditional_share", config.unconditional_share,
                "share of the training pairs seen without their query", between(0, 1));
-  schema.path("prompts", config.prompts, "plain list of prompts that pairs are made from, one a line");
+  schema.path("prompts", config.prompts,
+              "prompts that pairs are made from: a plain list, one a line, or .jsonl as `corpus invert` writes it");
   schema.field("pairs", config.pairs, "pairs to synthesise", between(1, 1e9));
   schema.field("queries_per_prompt", config.queries_per_prompt, "queries made for each prompt of a corpus, at most",
                between(1, 16));
