@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "train/cli/cli11.h"
 #include "train/commands.h"
+#include "train/commands/export.h"
 #include "train/recipe/pipeline.h"
 #include "train/version.h"
 
@@ -68,6 +69,8 @@ void add_tokenizer_train(CLI::App& parent, Action& action) {
       ->check(not_empty())
       ->required();
   add_path(app, "--out", options->out, "the model", "FILE")->required();
+  app.add_option("--sentinels", options->config.sentinels, "pieces for spans left out of a text (objective ul2)")
+      ->check(from_to(0, 1000, "from 0 to 1000"));
   app.add_option("--vocab-size", options->config.vocab_size, "pieces")
       ->check(from_to(300, 1 << 20, "from 300 to 1048576"));
   add_choice(app, "--type", options->config.type, "how pieces are learnt");
@@ -263,6 +266,15 @@ void add_inspect(CLI::App& parent, Action& action) {
   app.callback([options, &action] { action = [options] { return run_inspect(*options); }; });
 }
 
+void add_export(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(parent, "export", "Write a run's model alone, low-rank matrices merged into it",
+                              "  unfurl export runs/table7/lora_small --out models/small\n");
+  auto options = std::make_shared<ExportOptions>();
+  add_path(app, "run", options->run, "run or checkpoint", "RUN")->required();
+  add_path(app, "--out", options->out, "folder for the checkpoint", "DIR")->required();
+  app.callback([options, &action] { action = [options] { return run_export(*options); }; });
+}
+
 /// What is wrong with the arguments, in one line.
 std::string explained(const CLI::App& root, const CLI::ParseError& error) {
   const CLI::App* app = &root;
@@ -325,6 +337,7 @@ Action parse_arguments(int argc, const char* const* argv) {
   add_eval(root, action);
   add_judge(root, action);
   add_inspect(root, action);
+  add_export(root, action);
 
   try {
     root.parse(argc, argv);

@@ -34,6 +34,7 @@ int run_tokenizer_train(const TokenizerTrainOptions& options) {
   const std::vector<std::string_view> lines(texts.begin(), texts.end());
   TokenizerConfig config;
   config.vocab_size = static_cast<int>(options.config.vocab_size);
+  config.sentinels = static_cast<int>(options.config.sentinels);
   config.model =
       options.config.type == TokenizerKind::bpe ? TokenizerConfig::Model::bpe : TokenizerConfig::Model::unigram;
   config.character_coverage = options.config.character_coverage;

@@ -65,6 +65,7 @@ bool has_outputs(const Stage& stage) {
       return true;
     case StageKind::tokenizer:
       return fs::exists(folder / "tokenizer.model");
+    case StageKind::pretrain:
     case StageKind::train:
       return fs::exists(folder / "run.json") && !checkpoint_steps(folder).empty();
     case StageKind::expand:
@@ -206,6 +207,7 @@ int run_stage(const Stage& stage, bool fresh) {
     case StageKind::tokenizer:
       train_tokenizer(recipe, folder / "tokenizer.model");
       return 0;
+    case StageKind::pretrain:
     case StageKind::train:
       return train_stage(recipe, {.fresh = fresh}).exit_code;
     case StageKind::expand:

@@ -8,6 +8,7 @@
 #include "core/names.h"
 #include "kernels/philox.h"
 #include "kernels/thread_pool.h"
+#include "train/data/denoise.h"
 #include "train/data/pack.h"
 
 namespace unfurl::train {
@@ -19,6 +20,8 @@ constexpr std::uint32_t kPurposeBins = 0x44530002;     // index: bin; step: epoc
 constexpr std::uint32_t kPurposeSubset = 0x44530003;   // index: global example; step: epoch
 constexpr std::uint32_t kPurposeSubword = 0x44530004;  // index: global example, part and draw; step: epoch
 constexpr std::uint32_t kPurposeForm = 0x44530005;     // index: global example; step: training step
+
+constexpr std::uint32_t kPurposeNoise = 0x44530006;  // index: global example and draw; step: epoch
 
 constexpr Index kExamplesPerTask = 64;
 
@@ -76,6 +79,12 @@ struct Pool {
     return {source, example - (source == 0 ? 0 : ends[source - 1])};
   }
 
+  /// A text as the objective has it in an epoch.
+  Example text_example(std::span<const std::int32_t> text, std::int64_t example, const PhiloxKey& key) const {
+    Draws draws(key, static_cast<std::uint64_t>(example) << 24);
+    return document_example(text, config.objective, config.context, config.sentinels, draws);
+  }
+
   bool has_prefix(const Shard& shard, Index i, PrefixMode mode) const {
     return mode != PrefixMode::none && shard.prefix(i) >= 0;
   }
@@ -117,6 +126,7 @@ struct BatchLoader::State {
   void plan(std::int64_t epoch);
   std::vector<std::int64_t> choose(std::int64_t epoch) const;
   std::vector<std::int32_t> sampled(std::string_view text, std::int64_t epoch, std::int64_t example, int part) const;
+  Example text_example(std::int64_t index, std::int64_t epoch) const;
   Example example(std::int64_t index, const StepDraw& draw) const;
 };
 
@@ -161,6 +171,12 @@ void BatchLoader::State::plan(std::int64_t epoch) {
       const auto [source, i] = pool.locate(index);
       const Shard& shard = *pool.sources[source].shard;
       const bool sampling = pool.config.subword_sampling > 0;
+      if (pool.config.objective != Objective::pairs) {
+        const Example text = text_example(index, epoch);
+        lengths[static_cast<std::size_t>(e)] = static_cast<std::int32_t>(text.rows() + pool.config.soft_rows);
+        cut[static_cast<std::size_t>(task)] += text.truncated ? 1 : 0;
+        continue;
+      }
       const std::size_t query =
           sampling ? sampled(shard.query(i), epoch, index, 0).size() : shard.query_tokens(i).size();
       const std::size_t prompt =
@@ -178,7 +194,18 @@ void BatchLoader::State::plan(std::int64_t epoch) {
   at = {epoch, 0};
 }
 
+Example BatchLoader::State::text_example(std::int64_t index, std::int64_t epoch) const {
+  const auto [source, i] = pool.locate(index);
+  const Shard& shard = *pool.sources[source].shard;
+  const PhiloxKey noise = key(kPurposeNoise, epoch);
+  if (pool.config.subword_sampling > 0) {
+    return pool.text_example(sampled(shard.prompt(i), epoch, index, 1), index, noise);
+  }
+  return pool.text_example(shard.prompt_tokens(i), index, noise);
+}
+
 Example BatchLoader::State::example(std::int64_t index, const StepDraw& draw) const {
+  if (pool.config.objective != Objective::pairs) return text_example(index, at.epoch);
   const auto [source, i] = pool.locate(index);
   const Shard& shard = *pool.sources[source].shard;
   const auto bits = philox(key(kPurposeForm, draw.step), static_cast<std::uint64_t>(index));
@@ -252,6 +279,9 @@ struct FixedBatches::State {
   Example example(std::int64_t index) const {
     const auto [source, i] = pool.locate(index);
     const Shard& shard = *pool.sources[source].shard;
+    if (pool.config.objective != Objective::pairs) {
+      return pool.text_example(shard.prompt_tokens(i), index, {0, kPurposeNoise, 0});
+    }
     const bool prefix = pool.config.prefix == PrefixMode::always && shard.prefix(i) >= 0;
     Example out =
         make_example(prefix ? shard.prefix(i) : -1, shard.query_tokens(i), shard.prompt_tokens(i), pool.config.context);

@@ -15,6 +15,7 @@
 #include "train/data/batch.h"
 #include "train/data/example.h"
 #include "train/data/shard.h"
+#include "train/recipe/recipe.h"
 
 namespace unfurl::train {
 
@@ -36,6 +37,8 @@ struct LoaderConfig {
   Index soft_rows = 0;      // of a soft prompt before every document's own; with the context <= tokens
   std::uint64_t seed = 1;
   PrefixMode prefix = PrefixMode::none;
+  Objective objective = Objective::pairs;  // otherwise prompts are texts, drawn by (seed, example, epoch): denoise.h
+  Index sentinels = 0;                     // of the tokenizer
   double subword_sampling = 0;  // alpha of Tokenizer::encode_sampled, anew each epoch; 0: the shard's own tokens
 };
 

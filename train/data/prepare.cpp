@@ -4,6 +4,8 @@
 
 #include "core/error.h"
 #include "core/names.h"
+#include "train/data/denoise.h"
+#include "train/data/documents.h"
 #include "train/log.h"
 
 namespace unfurl::train {
@@ -26,6 +28,9 @@ std::uint64_t fingerprint_of(const DataConfig& config, const Tokenizer& tokenize
   std::string text =
       fmt::format("1 {:x} {} {} {} {} {} {}", tokenizer.fingerprint(), config.split.train, config.split.validation,
                   config.split.test, config.split.base, config.split.similarity, config.bad_line_share);
+  if (config.objective != Objective::pairs) {
+    text += fmt::format(" {} {} {}", to_string(config.objective), to_string(config.documents), config.context);
+  }
   for (const SourceConfig& source : config.sources) {
     text += fmt::format(" {:x}", hash_bytes(MappedFile(source.path).text()));
   }
@@ -36,11 +41,31 @@ std::filesystem::path shard_path(const std::filesystem::path& folder, std::size_
   return folder / fmt::format("{}-{}.shard", kSideNames[side], source);
 }
 
+/// Puts the parts of the documents that are longer than `most` tokens in their places.
+void cut_documents(SplitPairs& data, const Tokenizer& tokenizer, Index most) {
+  SplitPairs out;
+  for (std::size_t i = 0; i < data.pairs.size(); ++i) {
+    for (std::string& part : cut_document(data.pairs[i].prompt, tokenizer, most)) {
+      Pair& pair = out.pairs.emplace_back();
+      pair.prompt = std::move(part);
+      pair.id = data.pairs[i].id;
+      out.sources.push_back(data.sources[i]);
+      out.split.sides.push_back(data.split.sides[i]);
+    }
+  }
+  data.pairs = std::move(out.pairs);
+  data.sources = std::move(out.sources);
+  data.split.sides = std::move(out.split.sides);
+}
+
 void write_shards(const DataConfig& config, const Tokenizer& tokenizer, const std::filesystem::path& folder) {
-  const SplitPairs data = read_and_split(config);
+  SplitPairs data = read_and_split(config);
   const Split& split = data.split;
+  const bool texts = config.objective != Objective::pairs;
   info("{} {} in {} {} of one source ({} joined as near-duplicates): {}", data.pairs.size(),
-       plural(data.pairs.size(), "pair"), split.groups, plural(split.groups, "group"), split.merged, sides_of(split));
+       plural(data.pairs.size(), texts ? "text" : "pair"), split.groups, plural(split.groups, "group"), split.merged,
+       sides_of(split));
+  if (texts) cut_documents(data, tokenizer, document_tokens(config.objective, config.context));
   make_folder(folder);
   for (std::size_t side = 0; side < 4; ++side) {
     for (std::size_t source = 0; source < config.sources.size(); ++source) {
@@ -67,7 +92,10 @@ SplitPairs read_and_split(const DataConfig& config) {
   if (config.sources.empty()) user_error("the recipe names no data; set data.sources to a list of {{path, weight}}");
   SplitPairs out;
   for (std::size_t source = 0; source < config.sources.size(); ++source) {
-    std::vector<Pair> pairs = read_pairs(config.sources[source].path, {.max_bad_share = config.bad_line_share});
+    const std::filesystem::path path = config.sources[source].path;
+    const BadLineRule rule = {.max_bad_share = config.bad_line_share};
+    std::vector<Pair> pairs =
+        config.objective == Objective::pairs ? read_pairs(path, rule) : read_documents(path, config.documents, rule);
     out.sources.insert(out.sources.end(), pairs.size(), source);
     std::move(pairs.begin(), pairs.end(), std::back_inserter(out.pairs));
   }
@@ -82,7 +110,7 @@ std::vector<std::string_view> training_texts(const SplitPairs& data, DataPart pa
     const bool wanted =
         (side == Side::base && part != DataPart::refine) || (side == Side::refine && part != DataPart::base);
     if (!wanted) continue;
-    texts.push_back(data.pairs[i].query);
+    if (!data.pairs[i].query.empty()) texts.push_back(data.pairs[i].query);
     texts.push_back(data.pairs[i].prompt);
   }
   return texts;
@@ -110,6 +138,7 @@ void train_tokenizer(const Recipe& recipe, const std::filesystem::path& out) {
   config.vocab_size = static_cast<int>(recipe.tokenizer.vocab_size);
   config.model =
       recipe.tokenizer.type == TokenizerKind::bpe ? TokenizerConfig::Model::bpe : TokenizerConfig::Model::unigram;
+  config.sentinels = static_cast<int>(recipe.tokenizer.sentinels);
   config.character_coverage = recipe.tokenizer.character_coverage;
   config.max_lines = recipe.tokenizer.max_lines;
   config.seed = static_cast<std::uint64_t>(recipe.seed);

@@ -32,11 +32,14 @@ constexpr std::uint32_t kPurposeLines = 0x544F4B4C;
 constexpr std::array<char, 11> kSealOpening = {'\xC2', '\x0C', '\x10', 'u', 'n', 'f', 'u', 'r', 'l', '0', '1'};
 constexpr std::size_t kSealSize = kSealOpening.size() + sizeof(std::uint64_t);
 
+std::string sentinel(int number) { return fmt::format("<extra_id_{}>", number); }
+
 /// The control pieces by id.
-std::vector<std::string> control_pieces() {
+std::vector<std::string> control_pieces(int sentinels = 0) {
   std::vector<std::string> pieces = {"<pad>", "<unk>", "<bos>", "<eos>", "<sep>"};
   for (const Prefix& prefix : kPrefixes) pieces.push_back(fmt::format("<{}>", prefix.name));
   for (const char* mode : {"[R]", "[S]", "[X]"}) pieces.emplace_back(mode);
+  for (int i = 0; i < sentinels; ++i) pieces.push_back(sentinel(i));
   return pieces;
 }
 
@@ -121,7 +124,10 @@ std::optional<int> number_after(std::string_view message, std::string_view befor
 }
 
 void check(const TokenizerConfig& config) {
-  const int least = Tokenizer::kControls + (config.byte_fallback ? 256 : 0) + 1;
+  if (config.sentinels < 0 || config.sentinels > 1000) {
+    user_error("tokenizer: sentinels must be in [0, 1000], got {}", config.sentinels);
+  }
+  const int least = Tokenizer::kControls + config.sentinels + (config.byte_fallback ? 256 : 0) + 1;
   if (config.vocab_size < least || config.vocab_size > 1'000'000) {
     user_error("tokenizer: vocab_size must be in [{}, 1000000], got {}", least, config.vocab_size);
   }
@@ -159,6 +165,7 @@ struct Tokenizer::State {
   Segmenter segmenter;
   TokenizerConfig::Model model = TokenizerConfig::Model::bpe;
   bool byte_fallback = false;
+  int all_controls = kControls;  // with the sentinels
   std::uint64_t fingerprint = 0;
 
   void read_pieces(const std::filesystem::path& path);
@@ -176,7 +183,7 @@ void Tokenizer::train(const TokenizerConfig& config, std::span<const std::string
   }
   if (blank) user_error("tokenizer: there is no text to train on");
 
-  const std::vector<std::string> controls = control_pieces();
+  const std::vector<std::string> controls = control_pieces(config.sentinels);
   std::string symbols;
   for (std::size_t i = kSeparator; i < controls.size(); ++i) {
     if (!symbols.empty()) symbols += ',';
@@ -262,6 +269,10 @@ void Tokenizer::State::read_pieces(const std::filesystem::path& path) {
                  path.string(), controls[i], id);
     }
   }
+  while (all_controls < size && processor.IsControl(all_controls) &&
+         processor.IdToPiece(all_controls) == sentinel(all_controls - kControls)) {
+    ++all_controls;
+  }
   byte_ids.fill(kUnknown);
   pieces.resize(static_cast<std::size_t>(size));
   bytes.resize(pieces.size());
@@ -270,7 +281,7 @@ void Tokenizer::State::read_pieces(const std::filesystem::path& path) {
   for (int id = 0; id < size; ++id) {
     const auto i = static_cast<std::size_t>(id);
     pieces[i] = processor.IdToPiece(id);
-    if (id < kControls) continue;
+    if (id < all_controls) continue;
     if (processor.IsByte(id)) {
       unsigned value = 0;
       std::from_chars(pieces[i].data() + 3, pieces[i].data() + pieces[i].size() - 1, value, 16);
@@ -359,7 +370,8 @@ std::int32_t Tokenizer::prefix_id(std::string_view name) const {
 }
 
 std::int32_t Tokenizer::vocab_size() const { return static_cast<std::int32_t>(state_->pieces.size()); }
-std::int32_t Tokenizer::first_learnt() const { return kControls + (state_->byte_fallback ? 256 : 0); }
+std::int32_t Tokenizer::first_learnt() const { return controls() + (state_->byte_fallback ? 256 : 0); }
+std::int32_t Tokenizer::controls() const { return state_->all_controls; }
 TokenizerConfig::Model Tokenizer::model() const { return state_->model; }
 bool Tokenizer::byte_fallback() const { return state_->byte_fallback; }
 std::uint64_t Tokenizer::fingerprint() const { return state_->fingerprint; }

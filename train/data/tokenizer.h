@@ -1,9 +1,10 @@
 // Text to pieces and back: a SentencePiece model, trained inside the program, with the pieces of our own.
 //
 //   id 0 <pad>   1 <unk>   2 <bos>   3 <eos>   4 <sep>   5..12 the prefixes <ABST> ... <MSTP> in the order of kPrefixes
-//   13 [R]   14 [S]   15 [X] (UL2's modes)   16.. the 256 bytes (with byte fallback), then what was learnt
+//   13 [R]   14 [S]   15 [X] (UL2's modes)   16.. UL2's sentinels <extra_id_0> ..., none by default
+//   then the 256 bytes (with byte fallback), then what was learnt
 //
-// The first 16 are control pieces: no text is ever encoded as one, not even the text "<FLV>".
+// The first 16 and the sentinels are control pieces: no text is ever encoded as one, not even the text "<FLV>".
 //
 // Encoding loses nothing: there is no normalisation; what the vocabulary does not cover is spelt in bytes, tabs and
 // line ends too, and decode(encode(text)) == text for every valid UTF-8 text (with byte fallback, the default). Every
@@ -28,6 +29,7 @@ namespace unfurl::train {
 struct TokenizerConfig {
   enum class Model { bpe, unigram };
   int vocab_size = 4096;  // all pieces
+  int sentinels = 0;
   Model model = Model::bpe;
   bool byte_fallback = true;           // without it, characters outside of the vocabulary are lost (<unk>)
   bool split_digits = true;            // each digit is a piece of its own
@@ -78,6 +80,9 @@ class Tokenizer {
   std::int32_t prefix_id(std::string_view name) const;
 
   std::int32_t vocab_size() const;
+  /// The control pieces: kControls, and the sentinels behind them.
+  std::int32_t controls() const;
+  std::int32_t sentinels() const { return controls() - kControls; }
   /// The first piece that was learnt. With bpe the commonest come first.
   std::int32_t first_learnt() const;
   TokenizerConfig::Model model() const;

@@ -13,7 +13,7 @@ class TokenizerCodec : public Codec {
 
   Index size() const override { return tokenizer_->vocab_size(); }
   std::int32_t eos() const override { return Tokenizer::kEnd; }
-  bool is_control(std::int32_t piece) const override { return piece < Tokenizer::kControls; }
+  bool is_control(std::int32_t piece) const override { return piece < tokenizer_->controls(); }
   std::string bytes(std::int32_t piece) const override { return tokenizer_->bytes(piece); }
   std::vector<std::int32_t> encode(std::string_view text) const override { return tokenizer_->encode(text); }
   Condition condition(std::string_view query, std::string_view prefix) const override;

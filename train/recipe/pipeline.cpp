@@ -42,10 +42,17 @@ Stage bind_stage(const Node& common, const Node& item, const std::string& file) 
   if (stage.name.empty()) stage.name = to_string(stage.kind);
 
   Node node = merged(common, own);
+  if (stage.kind == StageKind::pretrain && node.find("objective") == nullptr) {
+    node.put("objective", Node::scalar("ul2", item.where));
+  }
   if (own.find("output") == nullptr) node.erase("output");
   node.put("name", Node::scalar(stage.name, item.where));
   stage.recipe = bind_recipe(std::move(node), fmt::format("{}: stage {}", file, stage.name));
   if (own.find("output") == nullptr) stage.recipe.output.clear();
+  if (stage.kind == StageKind::pretrain && stage.recipe.data.objective == Objective::pairs) {
+    user_error("{}: stage {}: pre-training is on plain text; set objective to ul2, causal or prefix_lm", item.where,
+               stage.name);
+  }
   return stage;
 }
 
@@ -133,7 +140,7 @@ void resolve(Pipeline& pipeline, const Node& common, const std::vector<Node>& it
 }  // namespace
 
 std::vector<std::string> names(StageKind) {
-  return {"synth", "pairs", "split", "tokenizer", "train", "expand", "eval", "judge", "command"};
+  return {"synth", "pairs", "split", "tokenizer", "pretrain", "train", "expand", "eval", "judge", "command"};
 }
 
 Pipeline load_pipeline(const std::filesystem::path& path, const std::vector<std::string>& sets) {
@@ -205,6 +212,7 @@ std::vector<std::string> stage_inputs(const Stage& stage) {
     case StageKind::tokenizer:
       add_sources();
       break;
+    case StageKind::pretrain:
     case StageKind::train:
       add_sources();
       add(recipe.tokenizer.path);
@@ -239,11 +247,12 @@ std::uint64_t stage_hash(const Stage& stage) {
       add({"data"});
       break;
     case StageKind::tokenizer:
-      add({"data", "tokenizer"});
+      add({"objective", "data", "tokenizer"});
       break;
+    case StageKind::pretrain:
     case StageKind::train:
-      add({"start", "method", "prompt_tuning", "lora", "model", "tokenizer", "data", "batch", "optimizer", "schedule",
-           "train", "prefix", "samples"});
+      add({"objective", "start", "method", "prompt_tuning", "lora", "model", "tokenizer", "data", "batch", "optimizer",
+           "schedule", "train", "prefix", "samples"});
       break;
     case StageKind::expand:
       add({"runs", "samples"});

@@ -23,7 +23,7 @@
 
 namespace unfurl::train {
 
-enum class StageKind { synth, pairs, split, tokenizer, train, expand, eval, judge, command };
+enum class StageKind { synth, pairs, split, tokenizer, pretrain, train, expand, eval, judge, command };
 std::vector<std::string> names(StageKind);
 
 struct Stage {

@@ -89,6 +89,8 @@ std::vector<std::string> names(RateShape) { return {"linear", "cosine", "quadrat
 std::vector<std::string> names(KeepMode) { return {"verbatim", "free"}; }
 std::vector<std::string> names(DecodePrecision) { return {"int8", "f32"}; }
 std::vector<std::string> names(Method) { return {"full", "prompt_tuning", "lora"}; }
+std::vector<std::string> names(Objective) { return {"pairs", "ul2", "causal", "prefix_lm"}; }
+std::vector<std::string> names(DocumentsIn) { return {"lines", "paragraphs"}; }
 std::vector<std::string> names(SplitSide) { return {"train", "validation", "test"}; }
 std::vector<std::string> names(DeviceChoice) { return {"auto", "cpu", "cuda", "host_cuda"}; }
 std::vector<std::string> names(Precision) { return {"auto", "f32", "bf16"}; }
@@ -135,6 +137,11 @@ void describe(Schema& schema, TokenizerRecipe& config) {
   schema.field("type", config.type, "how it is trained");
   schema.field("character_coverage", config.character_coverage, "share of the text's characters that get a piece",
                between(0.9, 1));
+  schema.field(
+      "sentinels", config.sentinels,
+      "pieces that stand for spans left out of a text, where it is trained; objective ul2 needs about a sixth of "
+      "data.context",
+      between(0, 1000));
   schema.field("max_lines", config.max_lines, "lines it is trained on, drawn by seed; 0: all", at_least(0));
 }
 
@@ -153,7 +160,8 @@ void describe(Schema& schema, SplitRecipe& config) {
 }
 
 void describe(Schema& schema, DataConfig& config) {
-  schema.list("sources", config.sources, "the pairs");
+  schema.list("sources", config.sources, "the pairs; for the other objectives texts, and of pairs the prompts");
+  schema.field("documents", config.documents, "what a document is in plain text: a line, or what blank lines divide");
   schema.field("part", config.part, "which part of the training pairs is used");
   schema.group("split", config.split, "how pairs are divided, by a hash of their content");
   schema.field("bad_line_share", config.bad_line_share, "the run ends where more lines than this are malformed",
@@ -307,6 +315,10 @@ void describe(Schema& schema, Recipe& recipe) {
       "method", recipe.model.tuning.method,
       "what is trained: all weights; a soft prompt on a frozen model, by default with Lester et al.'s optimizer, "
       "schedule and batch; or low-rank matrices added to a frozen model");
+  schema.field(
+      "objective", recipe.data.objective,
+      "what is learned: prompts from queries; or, of plain text, UL2's mixture of denoisers, the next token, or the "
+      "rest of a text from its first part");
   schema.group("prompt_tuning", recipe.model.tuning.prompt_tuning, "for method prompt_tuning alone");
   schema.group("lora", recipe.model.tuning.lora, "for method lora alone");
   schema.group("model", recipe.model, "the network");

@@ -24,6 +24,10 @@ enum class KeepMode { verbatim, free };
 enum class DecodePrecision { int8, f32 };
 /// What of a model is trained: everything, a soft prompt before it, or low-rank additions to its matrices.
 enum class Method { full, prompt_tuning, lora };
+/// What is predicted: the prompt of a pair, or of plain text what data/denoise.h says.
+enum class Objective { pairs, ul2, causal, prefix_lm };
+/// What a document is in a file of plain text.
+enum class DocumentsIn { lines, paragraphs };
 enum class SplitSide { train, validation, test };
 enum class DeviceChoice { automatic, cpu, cuda, host_cuda };
 enum class Precision { automatic, f32, bf16 };
@@ -78,6 +82,7 @@ struct TokenizerRecipe {
   std::int64_t vocab_size = 4096;
   TokenizerKind type = TokenizerKind::bpe;
   double character_coverage = 0.9995;
+  std::int64_t sentinels = 0;
   std::int64_t max_lines = 0;  // 0: all
 };
 
@@ -95,6 +100,8 @@ struct SplitRecipe {
 };
 
 struct DataConfig {
+  Objective objective = Objective::pairs;  // its key is at the top of a recipe
+  DocumentsIn documents = DocumentsIn::lines;
   std::vector<SourceConfig> sources;
   DataPart part = DataPart::all;
   SplitRecipe split;
@@ -276,6 +283,8 @@ std::vector<std::string> names(RateShape);
 std::vector<std::string> names(KeepMode);
 std::vector<std::string> names(DecodePrecision);
 std::vector<std::string> names(Method);
+std::vector<std::string> names(Objective);
+std::vector<std::string> names(DocumentsIn);
 std::vector<std::string> names(SplitSide);
 std::vector<std::string> names(DeviceChoice);
 std::vector<std::string> names(Precision);

@@ -38,6 +38,16 @@ OpenRun open_run(const std::filesystem::path& path, const std::vector<std::strin
   }
   out.recipe = bind_recipe(node, out.run.checkpoint.string());
   for (SourceConfig& source : out.recipe.data.sources) source.path = found_from(folder, source.path).string();
+  if (out.recipe.data.objective != Objective::pairs) {
+    if (pairs.empty()) {
+      user_error(
+          "{} was pre-trained on plain text, which is judged by its validation loss alone; name pairs to evaluate "
+          "it on with --pairs",
+          folder.string());
+    }
+    out.recipe.data.objective = Objective::pairs;
+    out.recipe.data.sources.clear();
+  }
   const DataConfig& data_config = out.recipe.data;
   PreparedData data;
   const bool have_data = std::all_of(data_config.sources.begin(), data_config.sources.end(),

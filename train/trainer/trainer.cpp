@@ -12,6 +12,7 @@
 #include "core/files.h"
 #include "core/names.h"
 #include "core/trace.h"
+#include "train/data/denoise.h"
 #include "train/data/prepare.h"
 #include "train/generate/expander.h"
 #include "train/generate/tokenizer_codec.h"
@@ -241,6 +242,14 @@ void Run::open_data() {
   config.max_documents = recipe_.batch.documents;
   config.context = std::min(recipe_.data.context, recipe_.batch.tokens);
   config.soft_rows = recipe_.model.soft_rows();
+  config.objective = recipe_.data.objective;
+  config.sentinels = tokenizer_->sentinels();
+  if (const Index needed = sentinels_needed(config.objective, config.context); needed > config.sentinels) {
+    user_error(
+        "objective ul2 with sequences of {} tokens takes {} sentinels, the tokenizer {} has {}; train one with "
+        "tokenizer.sentinels: {}",
+        config.context, needed, tokenizer_path_.string(), config.sentinels, needed);
+  }
   config.seed = static_cast<std::uint64_t>(recipe_.seed);
   config.subword_sampling = recipe_.data.subword_sampling;
   config.prefix = recipe_.prefix.mode == PrefixPolicy::none     ? PrefixMode::none
@@ -333,13 +342,17 @@ void Run::finish_steps() {
 void Run::do_validation() {
   if (!validation_) return;
   progress_->pause();
-  const Validation found =
+  Validation found =
       validate(step_->decoder(), *validation_, validation_sources_, recipe_.train.validation_tokens, step_->ranks());
+  // Of a text that is seen in part, what is predicted has not all of its bytes.
+  const Objective objective = recipe_.data.objective;
+  if (objective == Objective::ul2 || objective == Objective::prefix_lm) found.bits_per_byte = 0;
   const bool best = state_.note_validation(found.loss);
   if (metrics_)
     metrics_->write(ValidationMetrics{state_.step, found.loss, found.bits_per_byte, found.targets, seconds(), best});
   progress_->clear();
-  info("step {}: validation loss {:.4f}, {:.4f} bits per byte{}", state_.step, found.loss, found.bits_per_byte,
+  info("step {}: validation loss {:.4f}{}{}", state_.step, found.loss,
+       found.bits_per_byte > 0 ? fmt::format(", {:.4f} bits per byte", found.bits_per_byte) : "",
        best ? " (best)" : "");
   write_samples();
   progress_->resume();
@@ -447,7 +460,8 @@ TrainOutcome Run::train() {
   const Index parameters = step_->decoder().parameters().count();
   info("{}: {} parameters{}, {} {} to train on, {} tokens a step", recipe_.name, grouped(parameters),
        trained() == parameters ? "" : fmt::format(", of which {} are trained", grouped(trained())),
-       grouped(loader_->examples()), plural(loader_->examples(), "pair"),
+       grouped(loader_->examples()),
+       plural(loader_->examples(), recipe_.data.objective == Objective::pairs ? "pair" : "text"),
        grouped(recipe_.batch.slots * recipe_.batch.micro_batches * recipe_.batch.tokens));
   info("{}: on {}{}", recipe_.name, described(placement_),
        ranks_->size() == 1 ? "" : fmt::format(", {}", ranks_->description()));

@@ -10,6 +10,7 @@
 #include "tests/support/temporary_folder.h"
 #include "tests/train/data/fixture.h"
 #include "tests/train/trainer/fixture.h"
+#include "train/commands/export.h"
 #include "train/model/merge.h"
 #include "train/report/metrics.h"
 #include "train/trainer/checkpoint.h"
@@ -134,6 +135,16 @@ TEST_F(MethodRunTest, TheBaseKeepsItsBitsThroughEveryStageAndTheLossFalls) {
     } else {  // merged
       train(tiny_recipe(folder / "merged", on(first) + Sets{"train.steps=1", "optimizer.learning_rate=0"}));
       EXPECT_NEAR(loss_of("merged"), tuned, 1e-5);
+      testing::internal::CaptureStderr();
+      run_export({first, folder / "exported"});
+      testing::internal::GetCapturedStderr();
+      EXPECT_NEAR(loss_of("exported"), tuned, 1e-5);
+      const fs::path exported = resolve_checkpoint(folder / "exported");
+      const SafetensorsFile file(exported / "model.safetensors");
+      for (const FileTensor& tensor : file.tensors()) {
+        EXPECT_FALSE(is_of_method(tensor.name)) << tensor.name;
+      }
+      EXPECT_THROW(run_export({first, folder / "exported"}), UserError);
       EXPECT_EQ(load_run(folder / "merged").decoder->parameters().count(),
                 load_run(folder / "base").decoder->parameters().count());
     }
