@@ -43,9 +43,10 @@ int run_plan(const PlanOptions& options);
 struct TrainOptions {
   std::filesystem::path recipe;
   std::vector<std::string> sets;
-  bool fresh = false;    // starts over where the output folder holds a run
-  bool profile = false;  // writes OUTPUT/trace.json
-  double timeout = 600;  // seconds that ranks wait for one another
+  bool fresh = false;      // starts over where the output folder holds a run
+  bool profile = false;    // writes OUTPUT/trace.json
+  double timeout = 600;    // seconds that ranks wait for one another
+  std::int64_t ranks = 0;  // starts so many by mpirun; 0: this process is one of those that there are
 };
 int run_train(const TrainOptions& options);
 

@@ -110,6 +110,9 @@ void add_train(CLI::App& parent, Action& action) {
   auto flags = add_recipe(app, options->recipe, options->sets);
   app.add_flag("--fresh", options->fresh, "start over, even where the output folder holds a run");
   app.add_flag("--profile", options->profile, "write OUTPUT/trace.json, for chrome://tracing");
+  app.add_option("--ranks", options->ranks, "train with so many ranks, started by mpirun on this machine")
+      ->check(from_to(1, 1 << 16, "from 1 to 65536"))
+      ->default_str("");
   app.add_option("--timeout", options->timeout, "seconds that the ranks of a run wait for one another")
       ->check(from_to(1, 1e6, "from 1 to 1000000"))
       ->type_name("SECONDS");

@@ -97,6 +97,15 @@ TEST_F(RanksTest, AnyNumberOfRanksGivesTheSameBitsAndMayChangeOnTheWay) {
   }
 }
 
+TEST_F(RanksTest, OneCommandStartsThem) {
+  const Finished finished =
+      tests::Process({tests::unfurl_binary(), "train", recipe().string(), "--ranks", "2", "--set", "train.steps=2"},
+                     {.environment = kEnvironment})
+          .wait();
+  ASSERT_EQ(finished.code, 0) << finished.error;
+  EXPECT_EQ(Json::parse(read_file(run() / "run.json")).at("ranks").as_integer(), 2);
+}
+
 TEST_F(RanksTest, MistakesAreSaidOnceAndEndEveryRank) {
   const auto lines_with_error = [](const std::string& text) {
     std::vector<std::string> out;
