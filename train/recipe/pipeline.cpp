@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/names.h"
+#include "train/recipe/variables.h"
 #include "train/split_command.h"
 
 namespace unfurl::train {
@@ -147,6 +148,7 @@ Pipeline load_pipeline(const std::filesystem::path& path, const std::vector<std:
   const std::string file = path.string();
   Node node = load_document(path);
   set_values(node, sets, file);
+  substitute_variables(node);
   const Node* list = node.find("stages");
   if (list == nullptr) user_error("{}: this recipe lists no stages: start it by `unfurl train {}`", file, file);
   if (list->kind != Node::Kind::list) user_error("{}: stages must be a list, got {}", list->where, list->described());

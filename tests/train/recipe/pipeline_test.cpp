@@ -112,6 +112,21 @@ TEST_F(PipelineTest, MistakesNameTheStage) {
   EXPECT_TRUE(is_pipeline(folder_.path() / "p.yaml"));
 }
 
+TEST_F(PipelineTest, VariablesStandForText) {
+  const std::string text =
+      "variables: {world: a.yaml, n: 3}\nstages:\n  - {name: x, kind: command, commands: [\"run ${world} -n "
+      "${n}${n}\"]}\n";
+  const Pipeline standard = load(text), other = load(text, {"variables.world=b c.yaml"});
+  EXPECT_EQ(standard.stages[0].commands[0], "'run' 'a.yaml' '-n' '33'");
+  EXPECT_EQ(other.stages[0].commands[0], "'run' 'b' 'c.yaml' '-n' '33'");
+  const auto with = [](const std::string& command) {
+    return "variables: {world: a}\nstages:\n  - {name: x, kind: command, commands: [\"" + command + "\"]}\n";
+  };
+  EXPECT_EQ(message(with("run ${wrld}")), "p.yaml:3: ${wrld} is none of the variables; did you mean \"world\"?");
+  EXPECT_EQ(message(with("run ${world")), "p.yaml:3: \"${\" has no end in \"run ${world\"");
+  EXPECT_EQ(message("variables: [1]\nstages:\n  - kind: synth\n"), "p.yaml:1: variables must be a map, got a list");
+}
+
 TEST_F(PipelineTest, AStageReadsOnlyWhatIsMadeBeforeIt) {
   const std::string before = "data: {sources: [{path: a.jsonl}]}\nstages:\n";
   EXPECT_EQ(message(before + "  - {kind: train, name: a,\n     start: $b}\n  - {kind: train, name: b}\n"),
