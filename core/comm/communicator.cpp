@@ -113,6 +113,15 @@ struct Communicator::Worker {
     }
   }
 
+  /// Messages that never came: the transport may still write where they point to, and so may nobody else.
+  static void keep_for_ever(std::vector<Pending>& messages) {
+    static std::mutex lock;
+    static auto* const kept = new std::vector<Pending>;
+    const std::lock_guard guard(lock);
+    for (Pending& message : messages) kept->push_back(std::move(message));
+    messages.clear();
+  }
+
   void work() {
     for (;;) {
       Task task;
@@ -136,8 +145,7 @@ struct Communicator::Worker {
       task.state->finish(broken);
     }
     if (transport && (broken || abandoned)) transport->abandon();
-    // Messages that never came stay with the library, whose memory must outlive them.
-    for (Pending& p : pending) static_cast<void>(p.message.release());
+    keep_for_ever(pending);
     transport.reset();
   }
 };
