@@ -69,6 +69,9 @@ struct ExpandOptions {
   bool jsonl = false;                // requests on standard input, answers on standard output, one a line
   bool expand = true;                // --no-expand: the query comes back as it is
   std::int64_t n = 4;
+  std::int64_t diverse = 0;           // draw so many, and take the n that differ most; 0: draw n
+  std::string image_side;             // whose prompt embeddings say what differs: a command or URL; "": by words
+  std::int64_t steps = 1;             // expansions in a row
   std::string prefix;                 // "" for none
   std::optional<std::uint64_t> seed;  // without one a fresh seed, which is printed
   double temperature = 0.8;

@@ -169,6 +169,13 @@ void add_expand(CLI::App& parent, Action& action) {
       ->excludes(file)
       ->excludes(json);
   app.add_option("-n,--count", options->n, "prompts for each query")->check(from_to(1, 256, "from 1 to 256"));
+  app.add_option("--diverse", options->diverse, "draw so many and give the --count that differ most; 0: off")
+      ->check(from_to(0, 256, "from 0 to 256"));
+  app.add_option("--image-side", options->image_side,
+                 "with --diverse: the program, or http:// server, by whose embeddings of the prompts these differ")
+      ->type_name("COMMAND|URL");
+  app.add_option("--steps", options->steps, "expand each prompt further, so many times in all")
+      ->check(from_to(1, 16, "from 1 to 16"));
   app.add_option("--prefix", options->prefix, "ABST, DTL, GRD, SPCT, FLV, HAST, RFT or MSTP");
   app.add_option("--seed", options->seed, "the same seed gives the same prompts; by default a fresh one, which is told")
       ->check(seed());

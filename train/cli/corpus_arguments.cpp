@@ -212,6 +212,35 @@ void add_corpus_extract_queries(CLI::App& parent, Action& action) {
   });
 }
 
+void add_corpus_assign_prefixes(CLI::App& parent, Action& action) {
+  CLI::App& app = add_command(
+      parent, "assign-prefixes", "Label pairs with the prefixes of the controlled models",
+      "  unfurl corpus assign-prefixes data/pairs.jsonl --out data/labelled.jsonl\n"
+      "  unfurl corpus assign-prefixes data/pairs.jsonl --out data/labelled.jsonl --hast-quantile 0.9\n"
+      "RFT and MSTP stay; HAST where the pair's score is high; FLV where the query has all of the prompt's content;\n"
+      "ABST, GRD and SPCT by the query's type, DTL for the other types; none for copy pairs.\n");
+  auto options = std::make_shared<AssignPrefixesOptions>();
+  add_path(app, "pairs", options->pairs, "pairs, JSONL", "PAIRS")->required();
+  add_path(app, "--out", options->out, "the same pairs with their labels, JSONL", "FILE")->required();
+  app.add_option("--score", options->score, "the field of a pair that HAST is given by")->check(not_empty());
+  auto* const threshold =
+      app.add_option_function<double>(
+             "--hast-threshold", [options](double value) { options->threshold = value; }, "HAST from this score on")
+          ->type_name("SCORE");
+  app.add_option_function<double>(
+         "--hast-quantile", [options](double value) { options->quantile = value; },
+         "HAST above this share of the scores")
+      ->type_name("SHARE")
+      ->excludes(threshold);
+  add_bad_line_share(app, options->bad_line_share, "pair");
+  app.callback([options, &action] {
+    action = [options] {
+      run_corpus_assign_prefixes(*options);
+      return 0;
+    };
+  });
+}
+
 }  // namespace
 
 void add_corpus_commands(CLI::App& corpus, Action& action) {
@@ -221,6 +250,7 @@ void add_corpus_commands(CLI::App& corpus, Action& action) {
   add_corpus_mine_flavors(corpus, action);
   add_corpus_invert(corpus, action);
   add_corpus_extract_queries(corpus, action);
+  add_corpus_assign_prefixes(corpus, action);
   add_corpus_show(corpus, action);
 }
 

@@ -15,6 +15,8 @@
 #include "train/log.h"
 #include "train/model/open_session.h"
 #include "train/recipe/pipeline.h"
+#include "train/refine/multi_step.h"
+#include "train/refine/refine.h"
 #include "train/report/html_report.h"
 #include "train/report/progress.h"
 #include "train/trainer/checkpoint.h"
@@ -65,9 +67,14 @@ bool has_outputs(const Stage& stage) {
       return true;
     case StageKind::tokenizer:
       return fs::exists(folder / "tokenizer.model");
+    case StageKind::refine:
+      if (!fs::exists(folder / "kept.jsonl")) return false;
+      [[fallthrough]];
     case StageKind::pretrain:
     case StageKind::train:
       return fs::exists(folder / "run.json") && !checkpoint_steps(folder).empty();
+    case StageKind::multi_step:
+      return fs::exists(folder / "pairs.jsonl");
     case StageKind::expand:
       return fs::exists(folder / "expansions.txt");
     case StageKind::eval:
@@ -125,6 +132,7 @@ void run_eval_stage(const Stage& stage) {
                                          fmt::format("eval.queries={}", config.queries),
                                          "eval.side=" + to_string(config.side),
                                          fmt::format("samples.n={}", stage.recipe.samples.n),
+                                         fmt::format("samples.diverse={}", stage.recipe.samples.diverse),
                                          fmt::format("samples.max_tokens={}", stage.recipe.samples.max_tokens),
                                          fmt::format("samples.temperature={}", stage.recipe.samples.temperature),
                                          fmt::format("samples.top_p={}", stage.recipe.samples.top_p),
@@ -171,8 +179,9 @@ void run_eval_stage(const Stage& stage) {
   std::fflush(stdout);
 }
 
-/// Returns an exit code: 0, or that of a training run which a signal stopped.
-int run_stage(const Stage& stage, bool fresh) {
+/// Returns an exit code: 0, or that of a training run which a signal stopped. `fresh`: a run that is in the folder is
+/// of no use. `everything`: nor is anything else; stages of several steps know which of theirs are.
+int run_stage(const Stage& stage, bool fresh, bool everything) {
   const Recipe& recipe = stage.recipe;
   const fs::path folder = recipe.output;
   make_folder(folder);
@@ -210,6 +219,11 @@ int run_stage(const Stage& stage, bool fresh) {
     case StageKind::pretrain:
     case StageKind::train:
       return train_stage(recipe, {.fresh = fresh}).exit_code;
+    case StageKind::refine:
+      return run_refine(recipe, everything);
+    case StageKind::multi_step:
+      run_multi_step(recipe, everything);
+      return 0;
     case StageKind::expand:
       run_expand_stage(stage);
       return 0;
@@ -254,7 +268,7 @@ int run_pipeline(const RunOptions& options) {
     const bool goes_on = fs::is_regular_file(begun) && read_file(begun) == stamp;
     make_folder(stage.recipe.output);
     write_file(begun, stamp);
-    if (const int code = run_stage(stage, options.fresh || !goes_on); code != 0) return code;
+    if (const int code = run_stage(stage, options.fresh || !goes_on, options.fresh); code != 0) return code;
     write_file(fs::path(stage.recipe.output) / kStamp, stamp);
     fs::remove(begun);
   }

@@ -75,7 +75,9 @@ int run_plan(const PlanOptions& options) {
   std::vector<Recipe> recipes;
   if (is_pipeline(options.recipe)) {
     for (const Stage& stage : load_pipeline(options.recipe, options.sets).stages) {
-      if (stage.kind == StageKind::train || stage.kind == StageKind::pretrain) recipes.push_back(stage.recipe);
+      const bool trains =
+          stage.kind == StageKind::train || stage.kind == StageKind::pretrain || stage.kind == StageKind::refine;
+      if (trains) recipes.push_back(stage.recipe);
     }
   } else {
     recipes.push_back(load_recipe(options.recipe, options.sets));

@@ -105,4 +105,17 @@ struct ExtractQueriesOptions {
 /// no query is left, and as ChatClient does.
 void run_corpus_extract_queries(const ExtractQueriesOptions& options);
 
+/// unfurl corpus assign-prefixes: the prefix of each pair, by the rules of prefix_rules.h.
+struct AssignPrefixesOptions {
+  std::filesystem::path pairs = {};      // read, JSONL
+  std::filesystem::path out = {};        // written: the same lines, with other prefixes
+  std::string score = "score";           // the field of a pair by which HAST is given
+  std::optional<double> threshold = {};  // pairs of that score or more get HAST; or
+  std::optional<double> quantile = {};   // those above this share of the scores, in (0, 1); neither: no HAST
+  double bad_line_share = 0.01;
+};
+
+/// Throws UserError for bad options and files, and where scores are asked for and no pair has one.
+void run_corpus_assign_prefixes(const AssignPrefixesOptions& options);
+
 }  // namespace unfurl::train

@@ -127,7 +127,11 @@ struct BatchLoader::State {
   std::vector<std::int64_t> choose(std::int64_t epoch) const;
   std::vector<std::int32_t> sampled(std::string_view text, std::int64_t epoch, std::int64_t example, int part) const;
   Example text_example(std::int64_t index, std::int64_t epoch) const;
-  Example example(std::int64_t index, const StepDraw& draw) const;
+  struct Drawn {
+    Example example;
+    bool has_prefix = false, dropped = false;  // its pair; here
+  };
+  Drawn example(std::int64_t index, const StepDraw& draw) const;
 };
 
 std::vector<std::int64_t> BatchLoader::State::choose(std::int64_t epoch) const {
@@ -204,21 +208,26 @@ Example BatchLoader::State::text_example(std::int64_t index, std::int64_t epoch)
   return pool.text_example(shard.prompt_tokens(i), index, noise);
 }
 
-Example BatchLoader::State::example(std::int64_t index, const StepDraw& draw) const {
-  if (pool.config.objective != Objective::pairs) return text_example(index, at.epoch);
+BatchLoader::State::Drawn BatchLoader::State::example(std::int64_t index, const StepDraw& draw) const {
+  if (pool.config.objective != Objective::pairs) return {text_example(index, at.epoch), false, false};
   const auto [source, i] = pool.locate(index);
   const Shard& shard = *pool.sources[source].shard;
   const auto bits = philox(key(kPurposeForm, draw.step), static_cast<std::uint64_t>(index));
   std::int32_t prefix = pool.has_prefix(shard, i, pool.config.prefix) ? shard.prefix(i) : -1;
-  if (pool.config.prefix == PrefixMode::dropout && uniform(bits[0]) < draw.prefix_dropout) prefix = -1;
-  Example out;
+  Drawn drawn;
+  drawn.has_prefix = prefix >= 0;
+  drawn.dropped =
+      drawn.has_prefix && pool.config.prefix == PrefixMode::dropout && uniform(bits[0]) < draw.prefix_dropout;
+  if (drawn.dropped) prefix = -1;
+  Example& out = drawn.example;
   if (pool.config.subword_sampling > 0) {
     out = make_example(prefix, sampled(shard.query(i), at.epoch, index, 0),
                        sampled(shard.prompt(i), at.epoch, index, 1), pool.config.context);
   } else {
     out = make_example(prefix, shard.query_tokens(i), shard.prompt_tokens(i), pool.config.context);
   }
-  return uniform(bits[1]) < draw.unconditional ? without_query(out) : out;
+  if (uniform(bits[1]) < draw.unconditional) out = without_query(out);
+  return drawn;
 }
 
 BatchLoader::BatchLoader(std::shared_ptr<const Tokenizer> tokenizer, std::vector<Source> sources,
@@ -235,13 +244,19 @@ std::vector<Batch> BatchLoader::next(Index count, const StepDraw& draw) {
     const auto places = s.bins.bin(static_cast<Index>(s.order[static_cast<std::size_t>(s.at.bin)]));
     std::vector<std::int64_t> indices;
     for (const std::int64_t place : places) indices.push_back(s.entries[static_cast<std::size_t>(place)]);
-    std::vector<Example> examples(indices.size());
+    std::vector<State::Drawn> drawn(indices.size());
     kernels::ThreadPool::global().parallel_for(static_cast<Index>(indices.size()), [&](Index i) {
       const auto at = static_cast<std::size_t>(i);
-      examples[at] = s.example(indices[at], draw);
+      drawn[at] = s.example(indices[at], draw);
     });
+    std::vector<Example> examples;
+    for (State::Drawn& one : drawn) examples.push_back(std::move(one.example));
     const LoaderConfig& config = s.pool.config;
     batches.push_back(make_batch(examples, indices, config.tokens, config.max_documents, config.soft_rows));
+    for (const State::Drawn& one : drawn) {
+      batches.back().prefixes += one.has_prefix ? 1 : 0;
+      batches.back().dropped += one.dropped ? 1 : 0;
+    }
     ++s.at.bin;
   }
   return batches;

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "core/names.h"
 #include "train/data/denoise.h"
@@ -11,7 +13,7 @@
 namespace unfurl::train {
 namespace {
 
-constexpr const char* kSideNames[] = {"base", "refine", "validation", "test"};
+constexpr const char* kSideNames[] = {"base", "refine", "validation", "test", "given"};
 
 SplitConfig split_config(const DataConfig& config) {
   SplitConfig out;
@@ -33,6 +35,7 @@ std::uint64_t fingerprint_of(const DataConfig& config, const Tokenizer& tokenize
   }
   for (const SourceConfig& source : config.sources) {
     text += fmt::format(" {:x}", hash_bytes(MappedFile(source.path).text()));
+    if (source.side == SourceSide::train) text += " given";
   }
   return hash_bytes(text);
 }
@@ -67,7 +70,7 @@ void write_shards(const DataConfig& config, const Tokenizer& tokenizer, const st
        sides_of(split));
   if (texts) cut_documents(data, tokenizer, document_tokens(config.objective, config.context));
   make_folder(folder);
-  for (std::size_t side = 0; side < 4; ++side) {
+  for (std::size_t side = 0; side < kSides; ++side) {
     for (std::size_t source = 0; source < config.sources.size(); ++source) {
       std::vector<std::int64_t> chosen;
       for (std::size_t i = 0; i < data.pairs.size(); ++i) {
@@ -81,25 +84,35 @@ void write_shards(const DataConfig& config, const Tokenizer& tokenizer, const st
   write_file(folder / "complete", "");  // the last thing written: what stands without it is from a killed run
 }
 
+bool has_base(DataPart part) { return part == DataPart::base || part == DataPart::all; }
+bool has_refine(DataPart part) { return part == DataPart::refine || part == DataPart::all; }
+
 }  // namespace
 
 std::string sides_of(const Split& split) {
-  return fmt::format("{} base, {} re-fine-tune, {} validation, {} test", split.base, split.refine, split.validation,
-                     split.test);
+  const auto given = std::ranges::count(split.sides, Side::given);
+  return fmt::format("{} base, {} re-fine-tune, {} validation, {} test{}", split.base, split.refine, split.validation,
+                     split.test, given > 0 ? fmt::format(", {} given", given) : "");
 }
 
 SplitPairs read_and_split(const DataConfig& config) {
   if (config.sources.empty()) user_error("the recipe names no data; set data.sources to a list of {{path, weight}}");
   SplitPairs out;
-  for (std::size_t source = 0; source < config.sources.size(); ++source) {
-    const std::filesystem::path path = config.sources[source].path;
-    const BadLineRule rule = {.max_bad_share = config.bad_line_share};
-    std::vector<Pair> pairs =
-        config.objective == Objective::pairs ? read_pairs(path, rule) : read_documents(path, config.documents, rule);
-    out.sources.insert(out.sources.end(), pairs.size(), source);
-    std::move(pairs.begin(), pairs.end(), std::back_inserter(out.pairs));
-  }
+  const BadLineRule rule = {.max_bad_share = config.bad_line_share};
+  const auto read = [&](SourceSide side) {
+    for (std::size_t source = 0; source < config.sources.size(); ++source) {
+      if (config.sources[source].side != side) continue;
+      const std::filesystem::path path = config.sources[source].path;
+      std::vector<Pair> pairs =
+          config.objective == Objective::pairs ? read_pairs(path, rule) : read_documents(path, config.documents, rule);
+      out.sources.insert(out.sources.end(), pairs.size(), source);
+      std::move(pairs.begin(), pairs.end(), std::back_inserter(out.pairs));
+    }
+  };
+  read(SourceSide::split);
   out.split = split_pairs(out.pairs, split_config(config));
+  read(SourceSide::train);
+  out.split.sides.resize(out.pairs.size(), Side::given);
   return out;
 }
 
@@ -108,7 +121,7 @@ std::vector<std::string_view> training_texts(const SplitPairs& data, DataPart pa
   for (std::size_t i = 0; i < data.pairs.size(); ++i) {
     const Side side = data.split.sides[i];
     const bool wanted =
-        (side == Side::base && part != DataPart::refine) || (side == Side::refine && part != DataPart::base);
+        side == Side::given || (side == Side::base && has_base(part)) || (side == Side::refine && has_refine(part));
     if (!wanted) continue;
     if (!data.pairs[i].query.empty()) texts.push_back(data.pairs[i].query);
     texts.push_back(data.pairs[i].prompt);
@@ -118,8 +131,10 @@ std::vector<std::string_view> training_texts(const SplitPairs& data, DataPart pa
 
 std::vector<Source> PreparedData::training(DataPart part) const {
   std::vector<Source> out;
-  if (part != DataPart::refine) out = side(Side::base);
-  if (part != DataPart::base) out.insert(out.end(), side(Side::refine).begin(), side(Side::refine).end());
+  const auto add = [&](Side of) { out.insert(out.end(), side(of).begin(), side(of).end()); };
+  if (has_base(part)) add(Side::base);
+  if (has_refine(part)) add(Side::refine);
+  add(Side::given);
   return out;
 }
 
@@ -159,7 +174,7 @@ PreparedData prepare_data(const DataConfig& config, const Tokenizer& tokenizer, 
   out.fingerprint = fingerprint_of(config, tokenizer);
   const std::filesystem::path shards = folder / fmt::format("shards-{:016x}", out.fingerprint);
   bool there = std::filesystem::exists(shards / "complete");
-  for (std::size_t side = 0; side < 4; ++side) {
+  for (std::size_t side = 0; side < kSides; ++side) {
     for (std::size_t source = 0; source < config.sources.size(); ++source) {
       there = there && std::filesystem::exists(shard_path(shards, side, source));
     }
@@ -173,7 +188,7 @@ PreparedData prepare_data(const DataConfig& config, const Tokenizer& tokenizer, 
       throw;
     }
   }
-  for (std::size_t side = 0; side < 4; ++side) {
+  for (std::size_t side = 0; side < kSides; ++side) {
     for (std::size_t source = 0; source < config.sources.size(); ++source) {
       auto shard = std::make_shared<const Shard>(shard_path(shards, side, source), tokenizer);
       if (shard->size() > 0) out.sides[side].push_back({std::move(shard), config.sources[source].weight});

@@ -11,7 +11,8 @@
 
 namespace unfurl::train {
 
-/// All pairs of a recipe's sources and the side each is on. Near-duplicates are found across sources.
+/// All pairs of a recipe's sources and the side each is on. Near-duplicates are found across sources, but not with
+/// sources that are given for training: these stand last.
 struct SplitPairs {
   std::vector<Pair> pairs;
   std::vector<std::size_t> sources;  // the source of each pair
@@ -22,7 +23,8 @@ struct SplitPairs {
 /// a share of bad lines, or there is none.
 SplitPairs read_and_split(const DataConfig& config);
 
-/// "300 base, 310 re-fine-tune, 170 validation, 90 test": the pairs of each side, for messages.
+/// "300 base, 310 re-fine-tune, 170 validation, 90 test": the pairs of each side, for messages; ", 40 given" where
+/// there are such.
 std::string sides_of(const Split& split);
 
 /// The texts (queries and prompts) of the pairs for training, or of the part of it that `config.part` names: what a
@@ -37,10 +39,10 @@ void train_tokenizer(const Recipe& recipe, const std::filesystem::path& out);
 
 /// The shards of a recipe's data.
 struct PreparedData {
-  std::array<std::vector<Source>, 4> sides;  // by Side: one source each, those without pairs left out
-  std::uint64_t fingerprint = 0;             // of sources, split and tokenizer
+  std::array<std::vector<Source>, kSides> sides;  // by Side: one source each, those without pairs left out
+  std::uint64_t fingerprint = 0;                  // of sources, split and tokenizer
 
-  /// What a run over `part` trains on: base, re-fine-tune, or both.
+  /// What a run over `part` trains on: base, re-fine-tune, both or neither, and what is given.
   std::vector<Source> training(DataPart part) const;
   const std::vector<Source>& side(Side side) const { return sides[static_cast<std::size_t>(side)]; }
   Index pairs(Side side) const;

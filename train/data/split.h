@@ -17,7 +17,10 @@
 
 namespace unfurl::train {
 
-enum class Side : std::uint8_t { base, refine, validation, test };  // base and refine are the two parts of training
+/// Base and refine are the two parts of the training pairs that are split; `given` are pairs that were never split and
+/// are all for training.
+enum class Side : std::uint8_t { base, refine, validation, test, given };
+inline constexpr std::size_t kSides = 5;
 
 struct SplitConfig {
   double train = 0.7, validation = 0.2, test = 0.1;  // shares, their sum is 1

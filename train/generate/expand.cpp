@@ -9,8 +9,10 @@
 #include "core/files.h"
 #include "train/corpus/text.h"
 #include "train/generate/characters.h"
+#include "train/generate/diverse.h"
 #include "train/generate/expand_service.h"
 #include "train/generate/expand_session.h"
+#include "train/image_side/image_side.h"
 #include "train/log.h"
 
 namespace unfurl::train {
@@ -26,10 +28,18 @@ class Command {
  public:
   Command(const ExpandOptions& options, const Loader& loader, std::ostream& out)
       : options_(options), settings_(expand_settings(options)), out_(out) {
+    if (!options.image_side.empty()) {
+      if (options.diverse == 0) user_error("--image-side says which prompts differ: it needs --diverse");
+      if (options.jsonl || (options.file.empty() && !options.query)) user_error("--image-side needs a query or --file");
+      ImageSideConfig side;
+      (options.image_side.starts_with("http://") ? side.url : side.command) = options.image_side;
+      side_ = std::make_unique<ImageSide>(std::move(side));
+    }
     if (!options.expand) return;
     loaded_ = loader(options.run);
     expander_.emplace(*loaded_.model, *loaded_.codec);
     expander_->check_prefix(settings_.prefix);
+    if (loaded_.with_prefixes) settings_.step_prefix = "MSTP";
     if (!settings_.prefix.empty() && loaded_.without_prefixes) {
       warn("{} was trained without prefixes: {} says little to it", loaded_.name, settings_.prefix);
     }
@@ -75,8 +85,35 @@ class Command {
 
  private:
   Expansions expansions(const std::string& query, const std::string& place) {
-    Expansions result = expander_ ? expand_or_return(*expander_, query, settings_) : unexpanded(query, settings_, "");
+    Expansions result;
+    if (!expander_) {
+      result = unexpanded(query, settings_, "");
+    } else if (side_) {
+      result = differing(query);
+    } else {
+      result = expand_or_return(*expander_, query, settings_);
+    }
     for (std::string& warning : result.warnings) warning = place + warning;
+    return result;
+  }
+
+  /// Of settings_.diverse expansions those whose prompts the image side embeds farthest apart.
+  Expansions differing(const std::string& query) {
+    ExpandSettings many = settings_;
+    many.count = settings_.diverse;
+    many.diverse = 0;
+    Expansions result = expand_or_return(*expander_, query, many);
+    std::vector<ImageRequest> requests;
+    for (const Expansion& item : result.items) {
+      requests.push_back({fmt::format("expansion {}", item.sample), query, item.text, settings_.seed >> 1});
+    }
+    std::vector<std::vector<float>> embeddings;
+    for (ImageAnswer& answer : side_->render(requests)) embeddings.push_back(std::move(answer.prompt));
+    std::vector<Expansion> chosen;
+    for (const std::size_t i : most_different(embeddings, static_cast<std::size_t>(settings_.count))) {
+      chosen.push_back(std::move(result.items[i]));
+    }
+    result.items = std::move(chosen);
     return result;
   }
 
@@ -104,6 +141,7 @@ class Command {
   std::ostream& out_;
   LoadedModel loaded_;
   std::optional<Expander> expander_;
+  std::unique_ptr<ImageSide> side_;  // that says which expansions differ
 };
 
 }  // namespace
@@ -117,6 +155,8 @@ std::uint64_t fresh_seed() {
 ExpandSettings expand_settings(const ExpandOptions& options) {
   ExpandSettings settings;
   settings.count = options.n;
+  settings.diverse = options.diverse;
+  settings.steps = options.steps;
   settings.prefix = options.prefix;
   settings.seed = options.seed ? *options.seed : fresh_seed();
   settings.sampling.temperature = static_cast<float>(options.temperature);
@@ -150,6 +190,9 @@ Json to_json(std::string_view query, std::string_view prefix, const Expansions& 
     item["log_probability"] = expansion.log_probability;
     item["sample"] = expansion.sample;
     item["attempt"] = expansion.attempt;
+    if (!expansion.earlier.empty()) {
+      item["earlier"] = Json(Json::Array(expansion.earlier.begin(), expansion.earlier.end()));
+    }
     items.push_back(std::move(item));
   }
   json["expansions"] = std::move(items);

@@ -23,7 +23,7 @@ ExpandSettings expand_settings(const ExpandOptions& options);
 std::uint64_t fresh_seed();
 
 /// {"query", "seed", "prefix"?, "expansions": [{"text", "ended", "stopped_by", "tokens", "log_probability", "sample",
-/// "attempt"}], "warning"?}
+/// "attempt", "earlier"?: [the prompts of the steps before]}], "warning"?}
 Json to_json(std::string_view query, std::string_view prefix, const Expansions& expansions);
 
 }  // namespace unfurl::train

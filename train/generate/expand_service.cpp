@@ -40,6 +40,8 @@ constexpr std::array kKeys = {
     Key{"id", [](Request&, const Json&) {}},
     Key{"query", [](Request& request, const Json& value) { request.query = value.as_string(); }},
     Key{"n", [](Request& request, const Json& value) { request.settings.count = whole_number(value); }},
+    Key{"diverse", [](Request& request, const Json& value) { request.settings.diverse = whole_number(value); }},
+    Key{"steps", [](Request& request, const Json& value) { request.settings.steps = whole_number(value); }},
     Key{"prefix", [](Request& request, const Json& value) { request.settings.prefix = value.as_string(); }},
     Key{"seed", [](Request& request, const Json& value) { request.settings.seed = seed_number(value); }},
     Key{"temperature",

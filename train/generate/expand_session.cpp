@@ -20,6 +20,8 @@ constexpr std::string_view kHelp =
     "a number           expands that expansion further\n"
     ":more, empty line  other expansions of the same query\n"
     ":n 6               so many expansions\n"
+    ":diverse 16        draws so many and shows those that differ most; 0: no more than are shown\n"
+    ":steps 2           expands each expansion further, so many times in all\n"
     ":prefix FLV        how to expand; without a name: as the model thinks best\n"
     ":seed 7            the same seed gives the same expansions\n"
     ":temperature 0.9   higher is more daring\n"
@@ -61,9 +63,11 @@ class Session {
         user_error("there is no expansion {}: pick 1 to {}, or type a query", text, last_.items.size());
       }
       query_ = last_.items[number - 1].text;
+      further_ = true;
       expand();
     } else {
       query_ = text;
+      further_ = false;
       expand();
     }
     return true;
@@ -72,7 +76,9 @@ class Session {
  private:
   void expand() {
     last_ = {};
-    last_ = expand_or_return(expander_, query_, settings_);
+    ExpandSettings settings = settings_;
+    if (further_ && settings.prefix.empty()) settings.prefix = settings.step_prefix;
+    last_ = expand_or_return(expander_, query_, settings);
     for (std::size_t i = 0; i < last_.items.size(); ++i) out_ << i + 1 << ". " << last_.items[i].text << '\n';
     for (const std::string& warning : last_.warnings) out_ << "(" << warning << ")\n";
     out_ << "(seed " << settings_.seed << ")\n";
@@ -88,6 +94,10 @@ class Session {
     ExpandSettings changed = settings_;
     if (name == ":n") {
       changed.count = parse<Index>(name, value);
+    } else if (name == ":diverse") {
+      changed.diverse = parse<Index>(name, value);
+    } else if (name == ":steps") {
+      changed.steps = parse<Index>(name, value);
     } else if (name == ":prefix") {
       changed.prefix = value;
       expander_.check_prefix(changed.prefix);
@@ -119,6 +129,7 @@ class Session {
   ExpandSettings settings_;
   std::ostream& out_;
   std::string query_;
+  bool further_ = false;  // the query is an expansion
   Expansions last_;
 };
 

@@ -3,7 +3,7 @@
 //   a tower            expands the query
 //   2                  expands expansion 2 of the last answer further
 //   :more, empty line  other expansions of the same query (the next seed)
-//   :n 6, :prefix FLV, :seed 7, :temperature 0.9, :words 40, :keep free, :ban PHRASE
+//   :n 6, :diverse 16, :steps 2, :prefix FLV, :seed 7, :temperature 0.9, :words 40, :keep free, :ban PHRASE
 //   :help, :q
 #pragma once
 #include <iosfwd>

@@ -9,6 +9,8 @@
 #include "train/corpus/text.h"
 #include "train/generate/characters.h"
 #include "train/generate/cut.h"
+#include "train/generate/diverse.h"
+#include "train/generate/steps.h"
 #include "train/generate/verbatim.h"
 
 namespace unfurl::train {
@@ -48,6 +50,7 @@ KeepMode parse_keep(std::string_view name) {
 ExpandSettings expand_settings(const SampleConfig& config, std::int64_t seed) {
   ExpandSettings settings;
   settings.count = config.n;
+  settings.diverse = config.diverse;
   settings.prefix = config.prefix;
   settings.seed = static_cast<std::uint64_t>(seed);
   settings.sampling = {.temperature = static_cast<float>(config.temperature),
@@ -65,6 +68,9 @@ void check(const ExpandSettings& settings) {
   };
   const kernels::Sampling& sampling = settings.sampling;
   ask(settings.count >= 1 && settings.count <= 256, "n", "1 to 256", settings.count);
+  ask(settings.diverse == 0 || (settings.diverse >= settings.count && settings.diverse <= 256), "diverse",
+      "0 (off), or n to 256", settings.diverse);
+  ask(settings.steps >= 1 && settings.steps <= 16, "steps", "1 to 16", settings.steps);
   ask(sampling.temperature >= 0 && sampling.temperature <= 100, "temperature", "0 to 100", sampling.temperature);
   ask(sampling.top_p > 0 && sampling.top_p <= 1, "top_p", "over 0 and at most 1", sampling.top_p);
   ask(sampling.min_p >= 0 && sampling.min_p <= 1, "min_p", "0 to 1", sampling.min_p);
@@ -93,6 +99,20 @@ Expander::Expander(LanguageModel& model, const Codec& codec)
 
 Expansions Expander::expand(std::string_view query, const ExpandSettings& settings) {
   check(settings);
+  if (settings.diverse <= settings.count) return draw(query, settings, settings.count);
+  Expansions all = draw(query, settings, settings.diverse);
+  std::vector<std::string> texts;
+  for (const Expansion& item : all.items) texts.push_back(item.text);
+  std::vector<Expansion> chosen;
+  for (const std::size_t i : most_different(texts, static_cast<std::size_t>(settings.count))) {
+    chosen.push_back(std::move(all.items[i]));
+  }
+  all.items = std::move(chosen);
+  return all;
+}
+
+/// The first `samples` samples; a warning says where they are fewer than settings.count.
+Expansions Expander::draw(std::string_view query, const ExpandSettings& settings, Index samples) {
   check_prefix(settings.prefix);
   if (!valid_utf8(query)) user_error("the query is not valid UTF-8");
   if (folded(query).empty()) user_error("the query is empty");
@@ -158,7 +178,7 @@ Expansions Expander::expand(std::string_view query, const ExpandSettings& settin
   };
   // Without chance a second attempt differs by not ending at once, a third by nothing.
   const Index attempts = settings.sampling.temperature == 0 ? 2 : 8;
-  std::vector<Slot> slots(static_cast<std::size_t>(settings.count));
+  std::vector<Slot> slots(static_cast<std::size_t>(samples));
   const auto taken = [&](std::size_t i) {
     return std::any_of(slots.begin(), slots.begin() + static_cast<std::ptrdiff_t>(i),
                        [&](const Slot& earlier) { return earlier.final && earlier.key == slots[i].key; });
@@ -196,18 +216,18 @@ Expansions Expander::expand(std::string_view query, const ExpandSettings& settin
   if (result.items.empty()) {
     result.items = unexpanded(query, settings, "").items;
     result.warnings.push_back("the model adds nothing to the query: it is returned as it is");
-  } else if (result.items.size() < slots.size()) {
+  } else if (const auto wanted = static_cast<std::size_t>(settings.count); result.items.size() < wanted) {
     result.warnings.push_back(
         fmt::format("{} different expansion{} instead of {}: the model gave no others in {} "
                     "tries each",
-                    result.items.size(), result.items.size() == 1 ? "" : "s", slots.size(), attempts));
+                    result.items.size(), result.items.size() == 1 ? "" : "s", wanted, attempts));
   }
   return result;
 }
 
 Expansions expand_or_return(Expander& expander, std::string_view query, const ExpandSettings& settings) {
   try {
-    return expander.expand(query, settings);
+    return expand_in_steps(expander, query, settings);
   } catch (const UserError&) {
     throw;
   } catch (const std::exception& error) {

@@ -20,7 +20,11 @@ KeepMode parse_keep(std::string_view name);
 
 struct ExpandSettings {
   Index count = 4;  // 1 to 256
+  Index diverse =
+      0;            // draw so many (`count` to 256) and take the `count` that differ most (diverse.h); 0: draw `count`
+  Index steps = 1;  // expansions in a row (steps.h), 1 to 16; expand() itself takes one
   std::string prefix;
+  std::string step_prefix;  // of the second step and further ones
   std::uint64_t seed = 0;
   kernels::Sampling sampling{.temperature = 0.8f, .top_k = 0, .top_p = 0.95f, .min_p = 0};
   Index max_tokens = 0;  // drawn for each expansion; 0: as many as the context has room for
@@ -33,10 +37,11 @@ struct Expansion {
   std::string text;
   bool ended = false;  // the model ended it; else it was cut
   Stop stop = Stop::not_expanded;
-  Index tokens = 0;            // drawn, with <eos>
-  double log_probability = 0;  // of those tokens, natural
-  Index sample = 0;            // with the seed, what to draw it by again: expansion `sample` of any count
-  Index attempt = 0;           // tries before this one that were empty or equal to an earlier sample
+  Index tokens = 0;                  // drawn, with <eos>
+  double log_probability = 0;        // of those tokens, natural
+  Index sample = 0;                  // with the seed, what to draw it by again: expansion `sample` of any count
+  Index attempt = 0;                 // tries before this one that were empty or equal to an earlier sample
+  std::vector<std::string> earlier;  // the texts of the steps before this one; empty after one step
 };
 
 struct Expansions {
@@ -68,6 +73,7 @@ class Expander {
   void check_prefix(std::string_view prefix) const;
 
  private:
+  Expansions draw(std::string_view query, const ExpandSettings& settings, Index samples);
   LanguageModel& model_;
   const Codec& codec_;
   PieceTable pieces_;
@@ -76,8 +82,8 @@ class Expander {
 /// The query itself as the one expansion.
 Expansions unexpanded(std::string_view query, const ExpandSettings& settings, std::string warning);
 
-/// Expander::expand, but where the model fails the query itself is returned, with a warning. Mistakes of the user are
-/// still thrown.
+/// As many steps as the settings say (steps.h), but where the model fails the query itself is returned, with a warning.
+/// Mistakes of the user are still thrown.
 Expansions expand_or_return(Expander& expander, std::string_view query, const ExpandSettings& settings);
 
 }  // namespace unfurl::train

@@ -15,6 +15,7 @@ struct LoadedModel {
   std::unique_ptr<Codec> codec;
   std::string name;               // of the run
   bool without_prefixes = false;  // it never saw one in training
+  bool with_prefixes = false;     // its own training had prefixes
 };
 
 /// Makes a model from a run folder (its best checkpoint, else its last) or a checkpoint folder. Throws UserError where

@@ -35,7 +35,8 @@ struct ImageSideHello {
 };
 
 struct ImageSideConfig {
-  std::string command = {};            // a program and its arguments, as a shell would split them; or
+  std::string command = {};            // a program and its arguments, as a shell would split them (`atelier` is the one
+                                       // beside this program); or
   std::string url = {};                // http://host:port/path
   int workers = 1;                     // processes, or connections
   int batch = 16;                      // requests sent at once

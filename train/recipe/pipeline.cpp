@@ -141,7 +141,8 @@ void resolve(Pipeline& pipeline, const Node& common, const std::vector<Node>& it
 }  // namespace
 
 std::vector<std::string> names(StageKind) {
-  return {"synth", "pairs", "split", "tokenizer", "pretrain", "train", "expand", "eval", "judge", "command"};
+  return {"synth",  "pairs",      "split",  "tokenizer", "pretrain", "train",
+          "refine", "multi_step", "expand", "eval",      "judge",    "command"};
 }
 
 Pipeline load_pipeline(const std::filesystem::path& path, const std::vector<std::string>& sets) {
@@ -169,6 +170,9 @@ Pipeline load_pipeline(const std::filesystem::path& path, const std::vector<std:
     if (stage.kind == StageKind::pairs && stage.recipe.data.prompts.empty()) {
       user_error("{}: stage {}: data.prompts is missing: the list of prompts, one a line", item.where, stage.name);
     }
+    if ((stage.kind == StageKind::refine || stage.kind == StageKind::multi_step) && stage.recipe.start.empty()) {
+      user_error("{}: stage {}: start is missing: the run whose model expands the queries", item.where, stage.name);
+    }
     if (std::ranges::find(stage.runs, "") != stage.runs.end()) {
       user_error("{}: stage {}: an item of runs is empty; name a run's folder", item.where, stage.name);
     }
@@ -178,7 +182,8 @@ Pipeline load_pipeline(const std::filesystem::path& path, const std::vector<std:
     if (stage.runs.empty() &&
         (stage.kind == StageKind::expand || stage.kind == StageKind::eval || stage.kind == StageKind::judge)) {
       for (const Stage& before : pipeline.stages) {
-        if (before.kind == StageKind::train) stage.runs.push_back('$' + before.name);
+        if (before.kind == StageKind::train || before.kind == StageKind::refine)
+          stage.runs.push_back('$' + before.name);
       }
     }
     dumped.items.push_back(write_stage(stage));
@@ -214,6 +219,11 @@ std::vector<std::string> stage_inputs(const Stage& stage) {
     case StageKind::tokenizer:
       add_sources();
       break;
+    case StageKind::multi_step:
+      add_sources();
+      add(recipe.start);
+      break;
+    case StageKind::refine:
     case StageKind::pretrain:
     case StageKind::train:
       add_sources();
@@ -251,6 +261,12 @@ std::uint64_t stage_hash(const Stage& stage) {
     case StageKind::tokenizer:
       add({"objective", "data", "tokenizer"});
       break;
+    case StageKind::multi_step:
+      add({"start", "data", "samples", "multi_step"});
+      break;
+    case StageKind::refine:
+      add({"refine"});
+      [[fallthrough]];
     case StageKind::pretrain:
     case StageKind::train:
       add({"objective", "start", "method", "prompt_tuning", "lora", "model", "tokenizer", "data", "batch", "optimizer",

@@ -23,7 +23,20 @@
 
 namespace unfurl::train {
 
-enum class StageKind { synth, pairs, split, tokenizer, pretrain, train, expand, eval, judge, command };
+enum class StageKind {
+  synth,
+  pairs,
+  split,
+  tokenizer,
+  pretrain,
+  train,
+  refine,
+  multi_step,
+  expand,
+  eval,
+  judge,
+  command
+};
 std::vector<std::string> names(StageKind);
 
 struct Stage {

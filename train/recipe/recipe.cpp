@@ -11,6 +11,7 @@
 #include "core/files.h"
 #include "core/names.h"
 #include "train/corpus/prefix.h"
+#include "train/refine/terms.h"
 
 namespace unfurl::train {
 namespace {
@@ -71,6 +72,13 @@ void check(const Recipe& recipe, const std::string& file) {
   for (const Prefix& known : kPrefixes) prefixes.emplace_back(known.name);
   rule(prefix.empty() || is_prefix(prefix), "samples.prefix: there is no prefix \"{}\"; there are {}{}", prefix,
        fmt::join(prefixes, ", "), did_you_mean(prefix, prefixes));
+  rule(recipe.samples.diverse == 0 || recipe.samples.diverse >= recipe.samples.n,
+       "samples.diverse ({}) must be 0 or at least samples.n ({})", recipe.samples.diverse, recipe.samples.n);
+  const RefineRecipe& refine = recipe.refine;
+  rule(refine.threshold == ThresholdKind::quantile || refine.per == ThresholdScope::all,
+       "refine.per: {} goes with refine.threshold: quantile; a fixed threshold is one for all pairs",
+       to_string(refine.per));
+  check_score_terms(refine.score, file);
   rule(!recipe.name.empty() && recipe.name.find('/') == std::string::npos && recipe.name != "." && recipe.name != "..",
        "name must be fit for a folder, got \"{}\"", recipe.name);
 }
@@ -81,7 +89,7 @@ std::vector<std::string> names(BlockKind) { return {"parallel", "serial"}; }
 std::vector<std::string> names(NormKind) { return {"rms", "layer"}; }
 std::vector<std::string> names(ActivationKind) { return {"swiglu", "geglu", "gelu"}; }
 std::vector<std::string> names(TokenizerKind) { return {"bpe", "unigram"}; }
-std::vector<std::string> names(DataPart) { return {"base", "refine", "all"}; }
+std::vector<std::string> names(DataPart) { return {"base", "refine", "all", "none"}; }
 std::vector<std::string> names(OptimizerKind) { return {"adamw", "adafactor"}; }
 std::vector<std::string> names(ScheduleKind) { return {"constant", "cosine", "linear", "inverse_sqrt"}; }
 std::vector<std::string> names(PrefixPolicy) { return {"none", "always", "dropout"}; }
@@ -94,6 +102,12 @@ std::vector<std::string> names(DocumentsIn) { return {"lines", "paragraphs"}; }
 std::vector<std::string> names(SplitSide) { return {"train", "validation", "test"}; }
 std::vector<std::string> names(DeviceChoice) { return {"auto", "cpu", "cuda", "host_cuda"}; }
 std::vector<std::string> names(Precision) { return {"auto", "f32", "bf16"}; }
+std::vector<std::string> names(SourceSide) { return {"split", "train"}; }
+std::vector<std::string> names(SelectBy) { return {"score", "random", "all"}; }
+std::vector<std::string> names(PairKind) { return {"generated", "real"}; }
+std::vector<std::string> names(ThresholdKind) { return {"quantile", "fixed"}; }
+std::vector<std::string> names(ThresholdScope) { return {"all", "type", "query"}; }
+std::vector<std::string> names(QuerySide) { return {"base", "refine", "validation"}; }
 
 void describe(Schema& schema, PromptTuningConfig& config) {
   schema.field("tokens", config.tokens, "length of the soft prompt, which comes before every sequence",
@@ -148,6 +162,8 @@ void describe(Schema& schema, TokenizerRecipe& config) {
 void describe(Schema& schema, SourceConfig& config) {
   schema.required_path("path", config.path, "JSONL of pairs {\"query\", \"prompt\", \"prefix\"?, \"id\"?}");
   schema.field("weight", config.weight, "how often its pairs are seen, relative to the other sources'", positive());
+  schema.field("side", config.side,
+               "split: divided as data.split says; train: all of it is trained on, whatever the part");
 }
 
 void describe(Schema& schema, SplitRecipe& config) {
@@ -162,7 +178,7 @@ void describe(Schema& schema, SplitRecipe& config) {
 void describe(Schema& schema, DataConfig& config) {
   schema.list("sources", config.sources, "the pairs; for the other objectives texts, and of pairs the prompts");
   schema.field("documents", config.documents, "what a document is in plain text: a line, or what blank lines divide");
-  schema.field("part", config.part, "which part of the training pairs is used");
+  schema.field("part", config.part, "which part of the training pairs is used; none: only sources whose side is train");
   schema.group("split", config.split, "how pairs are divided, by a hash of their content");
   schema.field("bad_line_share", config.bad_line_share, "the run ends where more lines than this are malformed",
                between(0, 1));
@@ -245,6 +261,7 @@ void describe(Schema& schema, PrefixConfig& config) {
 void describe(Schema& schema, SampleConfig& config) {
   schema.field("queries", config.queries, "expanded at every validation");
   schema.field("n", config.n, "expansions of each", between(1, 256));
+  schema.field("diverse", config.diverse, "draw this many and take the n that differ most; 0: draw n", between(0, 256));
   schema.field("prefix", config.prefix, "their prefix: ABST, DTL, GRD, SPCT, FLV, HAST, RFT or MSTP; empty for none");
   schema.field("temperature", config.temperature, "0 takes the likeliest token", between(0, 100));
   schema.field("top_p", config.top_p, "smallest set of likeliest tokens with this probability; 1: off",
@@ -268,12 +285,12 @@ void describe(Schema& schema, EvalConfig& config) {
 void describe(Schema& schema, ImageSideRecipe& config) {
   schema.field("command", config.command, "the program that renders and embeds, with its arguments; or url");
   schema.field("url", config.url, "the server that renders and embeds: http://host:port/path");
-  schema.field("workers", config.workers, "processes or connections at once", between(1, 1024));
+  schema.field("workers", config.workers, "processes or connections at once", between(1, 256));
   schema.field("batch", config.batch, "requests sent at once", between(1, 4096));
   schema.field("timeout", config.timeout, "seconds without an answer", positive());
   schema.field("retries", config.retries, "of a request that fails", between(0, 100));
-  schema.field("cache", config.cache,
-               "folder of the answers, so that nothing is rendered twice; by default the stage's");
+  schema.path("cache", config.cache,
+              "folder of the answers, so that nothing is rendered twice; by default the stage's");
 }
 
 void describe(Schema& schema, HypothesisConfig& config) {
@@ -304,6 +321,33 @@ void describe(Schema& schema, JudgeConfig& config) {
   schema.list("hypotheses", config.hypotheses, "what is expected, written down before");
 }
 
+void describe(Schema& schema, ScoreTermRecipe& config) {
+  schema.field("term", config.term, "sim_query_image, sim_prompt_image, sim_query_prompt, aesthetic or length");
+  schema.field("weight", config.weight, "of the term in the sum", between(-1e6, 1e6));
+}
+
+void describe(Schema& schema, RefineRecipe& config) {
+  schema.group("side", config.side, "what turns prompts into images and embeddings");
+  schema.field("pairs", config.pairs, "whose prompts: the model's own, or, as a control, those of the corpus");
+  schema.field("max_queries", config.max_queries, "at most so many queries, drawn by seed; 0: all", at_least(0));
+  schema.field("only_ended", config.only_ended, "leave out expansions that the model did not end itself");
+  schema.list("score", config.score,
+              "the target behaviour, a weighted sum of terms; by default 0.6 "
+              "sim_query_image + 0.4 sim_prompt_image");
+  schema.field("select", config.select, "how pairs are kept: by score, as many at random (a control), or all");
+  schema.field("threshold", config.threshold, "quantile: the share keep of the pairs; fixed: scores from at_least on");
+  schema.field("per", config.per, "the quantile is of all pairs, of each type of query, or of each query");
+  schema.field("keep", config.keep, "share that is kept (quantile)", Limits{0, 1, true});
+  schema.field("at_least", config.at_least, "the least score that is kept (fixed)");
+}
+
+void describe(Schema& schema, MultiStepRecipe& config) {
+  schema.field("steps", config.steps, "expansions in a row; each pair goes from one to the next", between(2, 16));
+  schema.field("queries", config.queries, "the side whose queries are expanded; never the test side");
+  schema.field("max_queries", config.max_queries, "at most so many queries, drawn by seed; 0: all", at_least(0));
+  schema.field("only_ended", config.only_ended, "leave out expansions that the model did not end itself");
+}
+
 void describe(Schema& schema, Recipe& recipe) {
   schema.field("name", recipe.name, "of the run; by default the recipe file's name");
   schema.path("output", recipe.output, "the run's folder; by default runs/NAME");
@@ -332,6 +376,8 @@ void describe(Schema& schema, Recipe& recipe) {
   schema.group("samples", recipe.samples, "sample expansions");
   schema.group("eval", recipe.eval, "how well the model predicts");
   schema.group("judge", recipe.judge, "how the images of its prompts are judged");
+  schema.group("refine", recipe.refine, "stage refine: which of a model's own expansions it trains on");
+  schema.group("multi_step", recipe.multi_step, "stage multi_step: pairs of expansions of expansions");
 }
 
 std::vector<std::string> preset_names() {
@@ -403,6 +449,7 @@ Recipe bind_recipe(Node node, const std::string& file) {
   if (recipe.name.empty()) recipe.name = std::filesystem::path(file).stem().string();
   if (recipe.output.empty()) recipe.output = "runs/" + recipe.name;
   if (recipe.model.ff_width == 0) recipe.model.ff_width = 4 * recipe.model.width;
+  if (recipe.refine.score.empty()) recipe.refine.score = {{"sim_query_image", 0.6}, {"sim_prompt_image", 0.4}};
   if (recipe.data.context == 0) recipe.data.context = recipe.model.context;
   check(recipe, file);
   return recipe;

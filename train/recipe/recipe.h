@@ -14,7 +14,8 @@ enum class BlockKind { parallel, serial };
 enum class NormKind { rms, layer };
 enum class ActivationKind { swiglu, geglu, gelu };
 enum class TokenizerKind { bpe, unigram };
-enum class DataPart { base, refine, all };
+enum class DataPart { base, refine, all, none };
+enum class SourceSide { split, train };
 enum class OptimizerKind { adamw, adafactor };
 enum class ScheduleKind { constant, cosine, linear, inverse_sqrt };
 enum class PrefixPolicy { none, always, dropout };
@@ -31,6 +32,11 @@ enum class DocumentsIn { lines, paragraphs };
 enum class SplitSide { train, validation, test };
 enum class DeviceChoice { automatic, cpu, cuda, host_cuda };
 enum class Precision { automatic, f32, bf16 };
+enum class SelectBy { score, random, all };
+enum class PairKind { generated, real };
+enum class ThresholdKind { quantile, fixed };
+enum class ThresholdScope { all, type, query };
+enum class QuerySide { base, refine, validation };
 
 struct PromptTuningConfig {
   std::int64_t tokens = 100;
@@ -89,6 +95,7 @@ struct TokenizerRecipe {
 struct SourceConfig {
   std::string path;
   double weight = 1;
+  SourceSide side = SourceSide::split;
 };
 
 struct SplitRecipe {
@@ -171,6 +178,7 @@ struct PrefixConfig {
 struct SampleConfig {
   std::vector<std::string> queries;
   std::int64_t n = 4;
+  std::int64_t diverse = 0;  // 0: off
   std::string prefix;
   double temperature = 1;
   double top_p = 1;
@@ -221,6 +229,33 @@ struct JudgeConfig {
   std::vector<HypothesisConfig> hypotheses;
 };
 
+struct ScoreTermRecipe {
+  std::string term;
+  double weight = 1;
+};
+
+/// The stage "refine" (train/refine).
+struct RefineRecipe {
+  ImageSideRecipe side;
+  PairKind pairs = PairKind::generated;
+  std::int64_t max_queries = 0;  // 0: all
+  bool only_ended = true;
+  std::vector<ScoreTermRecipe> score;  // none: 0.6 sim_query_image + 0.4 sim_prompt_image; resolved on loading
+  SelectBy select = SelectBy::score;
+  ThresholdKind threshold = ThresholdKind::quantile;
+  ThresholdScope per = ThresholdScope::all;
+  double keep = 0.5;    // of a quantile
+  double at_least = 0;  // of a fixed threshold
+};
+
+/// The stage "multi_step" (train/refine).
+struct MultiStepRecipe {
+  std::int64_t steps = 3;
+  QuerySide queries = QuerySide::validation;
+  std::int64_t max_queries = 0;  // 0: all
+  bool only_ended = true;
+};
+
 struct Recipe {
   std::string name;
   std::string output;  // "": runs/NAME; resolved on loading
@@ -239,6 +274,8 @@ struct Recipe {
   SampleConfig samples;
   EvalConfig eval;
   JudgeConfig judge;
+  RefineRecipe refine;
+  MultiStepRecipe multi_step;
 };
 
 /// Reads a recipe with what it extends, lays the `--set` assignments ("a.b=c") over it, fills in presets and checks it.
@@ -288,6 +325,12 @@ std::vector<std::string> names(DocumentsIn);
 std::vector<std::string> names(SplitSide);
 std::vector<std::string> names(DeviceChoice);
 std::vector<std::string> names(Precision);
+std::vector<std::string> names(SourceSide);
+std::vector<std::string> names(SelectBy);
+std::vector<std::string> names(PairKind);
+std::vector<std::string> names(ThresholdKind);
+std::vector<std::string> names(ThresholdScope);
+std::vector<std::string> names(QuerySide);
 
 void describe(Schema& schema, PromptTuningConfig& config);
 void describe(Schema& schema, LoraConfig& config);
@@ -307,6 +350,9 @@ void describe(Schema& schema, EvalConfig& config);
 void describe(Schema& schema, ImageSideRecipe& config);
 void describe(Schema& schema, HypothesisConfig& config);
 void describe(Schema& schema, JudgeConfig& config);
+void describe(Schema& schema, ScoreTermRecipe& config);
+void describe(Schema& schema, RefineRecipe& config);
+void describe(Schema& schema, MultiStepRecipe& config);
 void describe(Schema& schema, Recipe& recipe);
 
 }  // namespace unfurl::train

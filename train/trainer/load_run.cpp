@@ -45,7 +45,7 @@ LoadedModel load_model(const std::filesystem::path& path, const Placement& place
   // What the weights that it started from had seen is not known here.
   const bool without_prefixes = run.recipe.prefix.mode == PrefixPolicy::none && run.recipe.start.empty();
   return {std::shared_ptr<LanguageModel>(owner, owner->session.get()), std::make_unique<TokenizerCodec>(run.tokenizer),
-          run.recipe.name, without_prefixes};
+          run.recipe.name, without_prefixes, run.recipe.prefix.mode != PrefixPolicy::none};
 }
 
 }  // namespace unfurl::train

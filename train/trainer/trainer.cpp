@@ -24,6 +24,7 @@
 #include "train/report/progress.h"
 #include "train/trainer/checkpoint.h"
 #include "train/trainer/placement.h"
+#include "train/trainer/prefix_shares.h"
 #include "train/trainer/run_state.h"
 #include "train/trainer/signals.h"
 #include "train/trainer/start.h"
@@ -98,6 +99,7 @@ class Run {
   void write_samples();
   void write_checkpoint_now();
   void try_checkpoint();
+  void write_prefix_shares();
   void write_run_file(bool finished);
   void write_report();
   void check_same_everywhere();
@@ -126,6 +128,7 @@ class Run {
   std::unique_ptr<TrainStep> step_;
   std::unique_ptr<MetricsWriter> metrics_;
   std::unique_ptr<Progress> progress_;
+  PrefixShares prefix_shares_;
 
   RunState state_;             // its loader, updates and seconds are brought up to date for a checkpoint
   double seconds_before_ = 0;  // of earlier sessions
@@ -137,7 +140,8 @@ Run::Run(Recipe recipe, const TrainSettings& settings)
     : recipe_(std::move(recipe)),
       settings_(settings),
       ranks_(settings.ranks == nullptr ? &alone_ : settings.ranks),
-      folder_(recipe_.output) {
+      folder_(recipe_.output),
+      prefix_shares_(recipe_.train.steps) {
   agree(*ranks_, "start", [&] {
     placement_ = placement_of(recipe_);
     if (is_first()) lock_.emplace(folder_);
@@ -256,7 +260,7 @@ void Run::open_data() {
                   : recipe_.prefix.mode == PrefixPolicy::always ? PrefixMode::always
                                                                 : PrefixMode::dropout;
   const Index held_out = data_.pairs(Side::validation) + data_.pairs(Side::test);
-  const Index training = data_.pairs(Side::base) + data_.pairs(Side::refine);
+  const Index training = data_.pairs(Side::base) + data_.pairs(Side::refine) + data_.pairs(Side::given);
   require_training_pairs(training, held_out);
   loader_ = std::make_unique<BatchLoader>(tokenizer_, data_.training(recipe_.data.part), config);
   if (loader_->truncated() > 0) {
@@ -298,6 +302,10 @@ void Run::start_step() {
   const std::vector<Batch> batches =
       loader_->next(recipe_.batch.slots * recipe_.batch.micro_batches,
                     {static_cast<std::uint32_t>(step), rate, recipe_.data.unconditional_share});
+  if (recipe_.prefix.mode == PrefixPolicy::dropout) {
+    prefix_shares_.add(step, batches, rate);
+    if (step % recipe_.train.log_every == 0 || prefix_shares_.ends_tenth()) write_prefix_shares();
+  }
   step_->start(batches, step);
   if (!runs_cuda(step_->device()) || step_->under_way() > 1) finish_step();
 }
@@ -325,6 +333,11 @@ void Run::finish_step() {
     metrics_->write(StepMetrics{step, result.loss, step_->learning_rate(step), result.gradient_norm, state_.tokens,
                                 progress_->tokens_per_second(), seconds()});
   }
+}
+
+void Run::write_prefix_shares() {
+  const Json line = prefix_shares_.take();
+  if (metrics_ && !line.is_null()) metrics_->write(line);
 }
 
 /// All ranks stop after the same step.
@@ -395,6 +408,7 @@ void Run::write_checkpoint_now() {
     throw Diverged(error.what());
   }
   saved_ = state_.step;
+  write_prefix_shares();  // a run that goes on from here counts from here
   if (!is_first()) return;
   write_run_file(false);
   prune_checkpoints(folder_, recipe_.train.keep, state_.best_step);
@@ -442,7 +456,12 @@ void Run::write_report() {
        {"tokens", grouped(state_.tokens)},
        {"time", duration(seconds())},
        {"best validation loss", state_.best_step > 0 ? fmt::format("{:.4f}", state_.best_loss) : "n/a"}});
-  report.add_metrics(read_metrics(folder_ / "metrics.jsonl"));
+  const std::vector<Json> metrics = read_metrics(folder_ / "metrics.jsonl");
+  report.add_metrics(metrics);
+  if (const auto rows = prefix_table(prefix_tenths(metrics, recipe_.train.steps)); !rows.empty()) {
+    report.add_table("Dropped prefixes",
+                     {"tenth of the run", "pairs with a prefix", "dropped", "schedule", "standard errors"}, rows);
+  }
   report.add_text("Recipe", dump_recipe(recipe_));
   report.write(folder_ / "report.html");
 }

@@ -87,12 +87,13 @@ TEST_F(PipelineTest, SetReachesStagesByNumberAndName) {
 }
 
 TEST_F(PipelineTest, MistakesNameTheStage) {
-  EXPECT_EQ(message("stages:\n  - name: a\n"),
-            "p.yaml:2: this stage needs a kind: one of synth, pairs, split, tokenizer, pretrain, train, expand, eval, "
-            "judge, command");
+  EXPECT_EQ(
+      message("stages:\n  - name: a\n"),
+      "p.yaml:2: this stage needs a kind: one of synth, pairs, split, tokenizer, pretrain, train, refine, multi_step, "
+      "expand, eval, judge, command");
   EXPECT_EQ(message("stages:\n  - kind: trian\n"),
-            "p.yaml:2: stage.kind must be one of synth | pairs | split | tokenizer | pretrain | train | expand | eval "
-            "| judge | "
+            "p.yaml:2: stage.kind must be one of synth | pairs | split | tokenizer | pretrain | train | refine | "
+            "multi_step | expand | eval | judge | "
             "command, got "
             "\"trian\"; did you mean \"train\"?");
   EXPECT_EQ(message("stages:\n  - kind: train\n    trian: {}\n"),
