@@ -21,7 +21,8 @@ void describe_stage(Schema& schema, Stage& stage) {
   schema.field("kind", stage.kind, "what it does");
   schema.paths("runs", stage.runs, "expand, eval, judge: runs to look at; by default all training stages before");
   schema.field("commands", stage.commands,
-               "command: programs that are run one after the other; words that start with $OUT or $STAGE are in the "
+               "command: programs that are run one after the other; words, or values behind =, that start with $OUT or "
+               "$STAGE are in the "
                "folder of this or that stage");
   schema.paths("inputs", stage.inputs, "command: files and folders that they read; where these change it runs again");
 }
@@ -82,16 +83,20 @@ std::string place_of(const std::string& text, const Node& node) {
 /// NAME of "$NAME/...".
 std::string stage_named_by(const std::string& path) { return path.substr(1, path.find('/') - 1); }
 
-/// A command whose words that start with "$" have folders for the names, in quotes.
+/// A command whose words, or values behind "=", that start with "$" have folders for the names, in quotes.
 std::string with_folders(const std::string& command, const std::string& own,
                          const std::function<void(std::string&)>& folder) {
   std::string out;
   for (std::string word : split_command(command)) {
+    const std::size_t equals = word.find("=$");  // of an option: output=$OUT
+    const std::string before = equals == std::string::npos ? "" : word.substr(0, equals + 1);
+    word.erase(0, before.size());
     if (word == "$OUT" || word.starts_with("$OUT/")) {
       word = own + word.substr(4);
     } else {
       folder(word);
     }
+    word.insert(0, before);
     out += out.empty() ? "'" : " '";
     for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
     out += '\'';

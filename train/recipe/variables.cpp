@@ -36,7 +36,9 @@ void substitute_variables(Node& root) {
       if (variable.kind != Node::Kind::scalar) {
         user_error("{}: a variable is plain text, got {}", variable.where, variable.described());
       }
-      variables[variable.key] = variable.text;
+      Node value = variable;
+      substitute(value, variables, names);
+      variables[variable.key] = value.text;
       names.push_back(variable.key);
     }
     root.erase("variables");

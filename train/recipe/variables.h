@@ -10,8 +10,9 @@
 
 namespace unfurl::train {
 
-/// Takes the member `variables` out of the document and puts their values where "${NAME}" stands in a value. Throws
-/// UserError for a name that is none of them, and where a value of `variables` is no plain text.
+/// A variable may use those that stand before it. Takes the member `variables` out of the document and puts their
+/// values where "${NAME}" stands in a value. Throws UserError for a name that is none of them, and where a value of
+/// `variables` is no plain text.
 void substitute_variables(Node& root);
 
 }  // namespace unfurl::train

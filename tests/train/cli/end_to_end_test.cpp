@@ -231,9 +231,9 @@ TEST(EndToEnd, AStageRunsPrograms) {
                    "  - " +
                    second + "\n");
   };
-  stages("{name: second, kind: command, inputs: [$first], commands: [\"cp $first/its $OUT/b\"]}");
+  stages("{name: second, kind: command, inputs: [$first], commands: [\"cp $first/its --target-directory=$OUT\"]}");
   EXPECT_EQ(succeed({"run", recipe}), "unfurl 0.1.0\n");
-  EXPECT_TRUE(fs::exists(folder / "out/second/b"));
+  EXPECT_TRUE(fs::exists(folder / "out/second/its"));
   EXPECT_EQ(succeed({"run", recipe}), "");  // both are done
   stages("{name: second, kind: command, commands: [false, cp $first/its $OUT/c]}");
   const Finished failed = run_process({unfurl_binary(), "run", recipe});

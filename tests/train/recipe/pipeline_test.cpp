@@ -115,7 +115,8 @@ TEST_F(PipelineTest, MistakesNameTheStage) {
 
 TEST_F(PipelineTest, VariablesStandForText) {
   const std::string text =
-      "variables: {world: a.yaml, n: 3}\nstages:\n  - {name: x, kind: command, commands: [\"run ${world} -n "
+      "variables: {name: a, world: \"${name}.yaml\", n: 3}\nstages:\n  - {name: x, kind: command, commands: [\"run "
+      "${world} -n "
       "${n}${n}\"]}\n";
   const Pipeline standard = load(text), other = load(text, {"variables.world=b c.yaml"});
   EXPECT_EQ(standard.stages[0].commands[0], "'run' 'a.yaml' '-n' '33'");
