@@ -396,6 +396,7 @@ void Run::write_checkpoint_now() {
   state_.placement = described(placement_);
   state_.products = placement_.device == Device::cuda ? product_choices() : ProductChoices();
   step_->ranks().gather_masters();
+  write_prefix_shares();  // before the checkpoint is there: a run that goes on from it counts from it
   CheckpointContent content;
   content.step = state_.step;
   content.model = named_tensors(step_->decoder().parameters());
@@ -408,7 +409,6 @@ void Run::write_checkpoint_now() {
     throw Diverged(error.what());
   }
   saved_ = state_.step;
-  write_prefix_shares();  // a run that goes on from here counts from here
   if (!is_first()) return;
   write_run_file(false);
   prune_checkpoints(folder_, recipe_.train.keep, state_.best_step);
