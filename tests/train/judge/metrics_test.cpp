@@ -91,8 +91,7 @@ TEST(QueriesTest, ReadEveryKindOfFile) {
   EXPECT_EQ(few[0].source, "natural");
   EXPECT_EQ(read_queries(folder / "q.jsonl", 0).size(), 10U);
   write_file(folder / "empty.txt", "\n\n");
-  EXPECT_NE(tests::error_of([&] { read_queries(folder / "empty.txt", 0); }).find("holds no query"),
-            std::string::npos);
+  EXPECT_NE(tests::error_of([&] { read_queries(folder / "empty.txt", 0); }).find("holds no query"), std::string::npos);
   write_file(folder / "bad.jsonl", "nonsense\n");
   EXPECT_NE(tests::error_of([&] { read_queries(folder / "bad.jsonl", 0); }), "");
 }

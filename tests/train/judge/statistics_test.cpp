@@ -128,11 +128,9 @@ TEST(ScoresTest, GoThroughAFile) {
   EXPECT_EQ(read.numbers("a", "aesthetic")[2], 3);
   EXPECT_TRUE(std::isnan(read.numbers("a", "aesthetic")[1]));
   EXPECT_TRUE(std::isnan(read.numbers("b", "aesthetic")[0]));
-  EXPECT_NE(tests::error_of([&] { read.numbers("c", "alignment"); }).find("no system \"c\""),
-            std::string::npos);
+  EXPECT_NE(tests::error_of([&] { read.numbers("c", "alignment"); }).find("no system \"c\""), std::string::npos);
   write_file(folder / "bad.jsonl", "{\"system\": \"a\"}\n");
-  EXPECT_NE(tests::error_of([&] { read_scores(folder / "bad.jsonl"); }).find("bad.jsonl:1"),
-            std::string::npos);
+  EXPECT_NE(tests::error_of([&] { read_scores(folder / "bad.jsonl"); }).find("bad.jsonl:1"), std::string::npos);
 }
 
 }  // namespace

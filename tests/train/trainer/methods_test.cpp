@@ -186,8 +186,9 @@ TEST_F(MethodRunTest, ThePlanCountsWhatIsTrained) {
       return found == of.allocator_peak_by_name.end() ? 0.0 : static_cast<double>(found->second);
     };
     const double share = static_cast<double>(plan.trained) / static_cast<double>(full.trained);
-    EXPECT_LT(bytes(plan, "gradients"), (share + 0.01) * bytes(full, "gradients"));
-    EXPECT_LE(bytes(plan, "optimizer"), (share + 0.01) * bytes(full, "optimizer"));
+    const double padding = 0.04;  // of small matrices, to the alignment of parameters
+    EXPECT_LT(bytes(plan, "gradients"), (share + padding) * bytes(full, "gradients"));
+    EXPECT_LE(bytes(plan, "optimizer"), (share + padding) * bytes(full, "optimizer"));
     EXPECT_GE(bytes(plan, "parameters"), bytes(full, "parameters"));
     EXPECT_LT(plan.flops_per_token, full.flops_per_token);
   }
