@@ -59,9 +59,11 @@ int run_train(const TrainOptions& options) {
     Recipe recipe;
     agree(*ranks, "recipe", [&] { recipe = load_recipe(options.recipe, options.sets); });
     return train_stage(recipe, {.fresh = options.fresh, .profile = options.profile, .ranks = ranks.get()}).exit_code;
-  } catch (const Agreed& agreed) {  // rank 0 says it for all
+  } catch (const Agreed&) {
+    // Rank 0 says it for all, and its code is that of the run: mpirun ends a job with the first rank that fails, and
+    // what rank 0 has to say must not be lost by that.
     if (ranks->rank() == 0) throw;
-    return dynamic_cast<const UserError*>(&agreed) != nullptr ? 2 : 1;
+    return 0;
   } catch (...) {
     ranks->abandon();
     throw;
