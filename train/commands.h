@@ -106,6 +106,11 @@ struct JudgeOptions {
   std::filesystem::path out;
   std::vector<std::filesystem::path> combine;  // folders of judgements, instead of runs
   std::filesystem::path hypotheses;            // a recipe whose judge.hypotheses are tested; "" for none
+  std::filesystem::path sheet;                 // the judgement that a sheet is made of, or votes are read of
+  std::string pair;                            // "A,B": the systems of the sheet; "" for the standard ones
+  std::int64_t rounds = 1;                     // of the sheet, 1x1
+  std::vector<std::filesystem::path> votes;    // files of votes on the sheet
+  bool json = false;                           // what the votes come to, as one JSON object
 };
 int run_judge(const JudgeOptions& options);
 

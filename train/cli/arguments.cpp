@@ -229,7 +229,9 @@ void add_judge(CLI::App& parent, Action& action) {
       "runs/j\n"
       "  unfurl judge RUN --side \"build/cpu/atelier serve --world recipes/worlds/default.yaml\" --queries q.txt --out "
       "J\n"
-      "  unfurl judge --combine runs/w1/judge runs/w2/judge --hypotheses recipes/paper.yaml --out runs/all\n");
+      "  unfurl judge --combine runs/w1/judge runs/w2/judge --hypotheses recipes/paper.yaml --out runs/all\n"
+      "  unfurl judge --sheet runs/j --pairs-of refined,base       # a page on which people vote, blind\n"
+      "  unfurl judge --sheet runs/j --votes votes-ann.json votes-bob.json\n");
   auto options = std::make_shared<JudgeOptions>();
   JudgeConfig& config = options->config;
   auto* const runs = app.add_option("runs", options->runs, "run folders")->type_name("RUN...")->default_str("");
@@ -237,7 +239,26 @@ void add_judge(CLI::App& parent, Action& action) {
       ->type_name("FOLDER...")
       ->default_str("")
       ->excludes(runs);
-  add_path(app, "--out", options->out, "folder of the judgement", "FOLDER")->required();
+  add_path(app, "--out", options->out, "folder of the judgement", "FOLDER");
+  auto* const sheet = add_path(app, "--sheet", options->sheet,
+                               "a judgement's folder: write sheet.html there, for people's votes", "FOLDER")
+                          ->excludes(runs)
+                          ->excludes("--combine");
+  auto* const votes = app.add_option("--votes", options->votes, "votes on the sheet, as its page saves them: read them")
+                          ->type_name("FILE...")
+                          ->default_str("")
+                          ->check(not_empty())
+                          ->needs(sheet);
+  app.add_option("--pairs-of", options->pair,
+                 "the sheet's two systems; by default the first model and the straight query")
+      ->type_name("A,B")
+      ->needs(sheet)
+      ->excludes(votes);
+  app.add_option("--rounds", options->rounds, "the sheet's 1x1 comparisons of a query, each of other samples")
+      ->check(from_to(1, 64, "from 1 to 64"))
+      ->needs(sheet)
+      ->excludes(votes);
+  app.add_flag("--json", options->json, "what the votes come to, as one JSON object")->needs(votes);
   app.add_option("--side", config.side.command, "the program that renders and embeds, with its arguments");
   app.add_option("--url", config.side.url, "the server that renders and embeds");
   app.add_option("--workers", config.side.workers, "processes or connections to it")
@@ -252,6 +273,13 @@ void add_judge(CLI::App& parent, Action& action) {
   app.add_option("--frontier", config.frontier_points, "temperatures from 0.6 to 1.2 to draw at; 0: none")
       ->check(from_to(0, 64, "from 0 to 64"));
   app.add_option("--prefixes", config.prefixes, "prefixes to compare with none, on the last run")->default_str("");
+  app.add_option("--endpoint", config.few_shot.endpoint,
+                 "an OpenAI-compatible server, as a further control: http://localhost:8080/v1")
+      ->type_name("URL");
+  app.add_option("--model", config.few_shot.model, "the model of that server, which is shown a few training pairs")
+      ->type_name("NAME");
+  app.add_option("--api-key-env", config.few_shot.api_key_env, "environment variable with the server's key")
+      ->type_name("NAME");
   app.add_option("--resamples", config.resamples, "of the bootstrap")->check(from_to(10, 1e6, "from 10 to 1000000"));
   add_path(app, "--hypotheses", options->hypotheses, "a recipe whose judge.hypotheses are tested", "RECIPE");
   app.add_option("--temperature", options->samples.temperature, "of the models")

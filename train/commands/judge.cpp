@@ -1,6 +1,7 @@
 #include "train/judge/judge.h"
 #include "core/error.h"
 #include "train/commands.h"
+#include "train/judge/sheet.h"
 #include "train/recipe/pipeline.h"
 
 namespace unfurl::train {
@@ -21,14 +22,24 @@ std::vector<HypothesisConfig> hypotheses_of(const std::filesystem::path& path) {
 
 int run_judge(const JudgeOptions& options) {
   JudgeConfig config = options.config;
+  const auto seed = static_cast<std::uint64_t>(options.seed);
+  if (!options.votes.empty()) {
+    if (options.sheet.empty()) user_error("judge: --votes needs --sheet FOLDER, the judgement with the sheet's key");
+    read_votes({options.sheet, options.votes, {seed, config.resamples, config.confidence}, options.json});
+    return 0;
+  }
+  if (!options.sheet.empty()) {
+    write_sheet({options.sheet, options.pair, options.rounds, seed});
+    return 0;
+  }
+  if (options.out.empty()) user_error("judge: --out FOLDER is missing: where does the judgement go?");
   if (!options.hypotheses.empty()) config.hypotheses = hypotheses_of(options.hypotheses);
   if (!options.combine.empty()) {
-    combine_judgements(options.combine, config.hypotheses, config, static_cast<std::uint64_t>(options.seed),
-                       options.out);
+    combine_judgements(options.combine, config.hypotheses, config, seed, options.out);
     return 0;
   }
   if (options.runs.empty()) user_error("judge: name the folder of a run, or judgements with --combine");
-  judge({options.runs, config, options.samples, static_cast<std::uint64_t>(options.seed), options.out});
+  judge({options.runs, config, options.samples, seed, options.out});
   return 0;
 }
 

@@ -34,20 +34,6 @@ std::string_view without_quotes(std::string_view text) {
   return text;
 }
 
-std::string cleaned(std::string_view answer) {
-  std::string_view text = trim(answer);
-  if (text.starts_with("<think>")) {
-    const std::size_t end = text.find("</think>");
-    text = end == std::string_view::npos ? std::string_view() : trim(text.substr(end + 8));
-  }
-  for (const std::string_view label : {"query:", "output:", "answer:"}) {
-    if (lower(text.substr(0, label.size())) == label) text = trim(text.substr(label.size()));
-  }
-  text = without_quotes(text);
-  if (text.ends_with('.') && !text.ends_with("..")) text.remove_suffix(1);
-  return std::string(trim(text));
-}
-
 /// True where a word of the query, or what it begins with, is a word of the prompt.
 bool related(std::string_view query, std::string_view prompt) {
   constexpr std::size_t kStem = 4;
@@ -65,7 +51,7 @@ std::string_view fault_of(const std::string& text, const QueryType& type, std::s
                           std::string_view previous) {
   const std::string plain = lower(text);
   if (plain_words(text).empty()) return "empty";
-  if (starts_with_any(plain, kRefusals)) return "a refusal";
+  if (is_refusal(text)) return "a refusal";
   const bool several = text.find('\n') != std::string::npos || text.find(". ") != std::string::npos;
   if (several || starts_with_any(plain, kChatter) || text.ends_with(':') || !fault_of_text(text).empty())
     return "prose";
@@ -78,6 +64,22 @@ std::string_view fault_of(const std::string& text, const QueryType& type, std::s
 
 }  // namespace
 
+std::string cleaned_answer(std::string_view answer) {
+  std::string_view text = trim(answer);
+  if (text.starts_with("<think>")) {
+    const std::size_t end = text.find("</think>");
+    text = end == std::string_view::npos ? std::string_view() : trim(text.substr(end + 8));
+  }
+  for (const std::string_view label : {"query:", "prompt:", "output:", "answer:"}) {
+    if (lower(text.substr(0, label.size())) == label) text = trim(text.substr(label.size()));
+  }
+  text = without_quotes(text);
+  if (text.ends_with('.') && !text.ends_with("..")) text.remove_suffix(1);
+  return std::string(trim(text));
+}
+
+bool is_refusal(std::string_view answer) { return starts_with_any(lower(answer), kRefusals); }
+
 const QueryType* find_query_type(std::string_view name) {
   const auto* const found = std::ranges::find(kQueryTypes, name, &QueryType::name);
   return found == kQueryTypes.end() ? nullptr : found;
@@ -85,7 +87,7 @@ const QueryType* find_query_type(std::string_view name) {
 
 CheckedQuery check_query(std::string_view answer, const QueryType& type, std::string_view prompt,
                          std::string_view previous) {
-  CheckedQuery checked{cleaned(answer), ""};
+  CheckedQuery checked{cleaned_answer(answer), ""};
   checked.fault = fault_of(checked.text, type, prompt, previous);
   return checked;
 }

@@ -31,6 +31,12 @@ inline constexpr std::array<QueryType, 7> kQueryTypes = {{
 /// Null where there is none of that name.
 const QueryType* find_query_type(std::string_view name);
 
+/// A language model's answer without quotes, a label ("Query:", "Prompt:"), a last full stop and the model's thoughts
+/// ("<think>...").
+std::string cleaned_answer(std::string_view answer);
+/// True for an answer that begins as refusals do.
+bool is_refusal(std::string_view answer);
+
 /// A language model's answer as a query.
 struct CheckedQuery {
   std::string text;

@@ -107,4 +107,31 @@ Expanded expand_all(const std::filesystem::path& file, const std::string& identi
   return all;
 }
 
+ExpansionsFile read_judged_expansions(const std::filesystem::path& file) {
+  const std::string text = read_file(file);
+  ExpansionsFile out;
+  std::size_t number = 0;
+  for (std::size_t at = 0; at < text.size(); ++number) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    const std::string_view bytes = std::string_view(text).substr(at, end - at);
+    at = end + 1;
+    try {
+      const Json line = Json::parse_line(bytes);
+      if (number == 0) {
+        line.at("judgement").as_string();
+        continue;
+      }
+      const std::string &system = line.at("system").as_string(), &id = line.at("query_id").as_string();
+      if (!out.texts.contains(system)) out.systems.push_back(system);
+      if (system == out.systems[0]) out.queries.push_back({id, line.at("query").as_string(), {}, {}});
+      std::vector<std::string>& texts = out.texts[system][id];
+      for (const Json& prompt : line.at("prompts").as_array()) texts.push_back(prompt.at("text").as_string());
+    } catch (const Error& error) {
+      user_error("{}:{}: not a judgement's expansions: {}", file.string(), number + 1, error.what());
+    }
+  }
+  if (out.queries.empty()) user_error("{} holds no expansions; run `unfurl judge` first", file.string());
+  return out;
+}
+
 }  // namespace unfurl::train

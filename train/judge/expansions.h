@@ -34,4 +34,14 @@ Expanded expand_all(const std::filesystem::path& file, const std::string& identi
                     const std::vector<TestQuery>& queries,
                     const std::function<void(std::size_t done, std::size_t total)>& progress);
 
+/// What a judgement's file holds.
+struct ExpansionsFile {
+  std::vector<std::string> systems;                                              // in their order
+  std::vector<TestQuery> queries;                                                // of the first system
+  std::map<std::string, std::map<std::string, std::vector<std::string>>> texts;  // by system, by id of the query
+};
+
+/// Throws UserError for a file that is none.
+ExpansionsFile read_judged_expansions(const std::filesystem::path& file);
+
 }  // namespace unfurl::train

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <memory>
+#include <set>
 #include <unordered_set>
 
 #include "core/error.h"
@@ -14,6 +16,7 @@
 #include "train/generate/tokenizer_codec.h"
 #include "train/judge/controls.h"
 #include "train/judge/expansions.h"
+#include "train/judge/few_shot.h"
 #include "train/judge/images.h"
 #include "train/judge/judge_report.h"
 #include "train/judge/text_metrics.h"
@@ -27,6 +30,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kFrequentFlavors = 200;
+constexpr std::size_t kShownPairs = 8;
+constexpr const char* kFewShot = "few_shot";
 
 /// A run that draws prompts.
 struct Model {
@@ -132,6 +137,26 @@ class Judge {
                         queries, &model.ended});
   }
 
+  void add_few_shot() {
+    const FewShotRecipe& few_shot = config_.few_shot;
+    chat_ = std::make_unique<ChatClient>(ChatConfig{.endpoint = few_shot.endpoint,
+                                                    .model = few_shot.model,
+                                                    .api_key_env = few_shot.api_key_env,
+                                                    .cache = settings_.folder / kFewShot});
+    std::set<std::string> asked;
+    for (const TestQuery& query : queries_) asked.insert(query.text);
+    const std::vector<ShownPair> shown = shown_pairs(models_[0]->open.training, kShownPairs, asked, settings_.seed);
+    systems_.push_back(
+        {kFewShot, fmt::format("the language model {}, shown {} training pairs", few_shot.model, shown.size()),
+         [this, shown](const TestQuery& query) {
+           std::vector<std::string> out =
+               few_shot_prompts(*chat_, shown, query.text, static_cast<std::size_t>(config_.n),
+                                {settings_.samples.temperature, settings_.samples.max_tokens, seed_of(query)});
+           if (out.empty()) warn("{} has no prompt for \"{}\"", config_.few_shot.model, query.text);
+           return out;
+         }});
+  }
+
   void make_systems() {
     const auto n = static_cast<std::size_t>(config_.n);
     systems_.push_back({"straight", "the query itself, with N seeds",
@@ -170,6 +195,7 @@ class Judge {
          }});
     systems_.push_back({"nearest", "the N training prompts that share most with the query",
                         [this, n](const TestQuery& query) { return nearest_->find(query.text, n); }});
+    if (!config_.few_shot.endpoint.empty()) add_few_shot();
     for (std::int64_t point = 0; point < config_.frontier_points; ++point) {
       const double share = config_.frontier_points == 1
                                ? 0
@@ -193,6 +219,7 @@ class Judge {
     }
     for (const TestQuery& query : queries_) all += '\n' + query.text;
     for (const System& system : systems_) all += '\n' + system.name;
+    if (chat_) all += '\n' + config_.few_shot.endpoint + '\n' + config_.few_shot.model;
     Recipe recipe;
     recipe.samples = settings_.samples;
     recipe.samples.queries.clear();
@@ -219,6 +246,7 @@ class Judge {
     Meter meter("images");
     const std::vector<ImageAnswer> answers =
         side.render(requests, [&](const RenderProgress& progress) { meter(progress.done, progress.total); });
+    write_image_files(answers);
     std::size_t at = 0;
     std::map<std::string, std::vector<ImageMetrics>> metrics;
     for (const System& system : systems_) {
@@ -243,6 +271,28 @@ class Judge {
     }
   }
 
+  /// For the sheet that people vote on.
+  void write_image_files(const std::vector<ImageAnswer>& answers) const {
+    std::string text = Json(Json::Object{{"image_side", side_name_}, {"simulated", scores_.simulated}}).dump() + "\n";
+    std::size_t at = 0;
+    for (const System& system : systems_) {
+      const auto& mine = expanded_.at(system.name);
+      for (std::size_t q = 0; q < mine.size(); ++q) {
+        Json files = Json::array();
+        bool any = false;
+        for (std::size_t i = 0; i < mine[q].size(); ++i) {
+          const std::string& file = answers[at++].image_file;
+          any = any || !file.empty();
+          files.push_back(file);
+        }
+        if (!any) continue;
+        text +=
+            Json(Json::Object{{"system", system.name}, {"query_id", queries_[q].id}, {"files", files}}).dump() + "\n";
+      }
+    }
+    write_file(settings_.folder / "image_files.jsonl", text);
+  }
+
   void score_texts(const TestQuery& query, const std::vector<SystemPrompt>& prompts, Numbers& numbers) {
     std::vector<std::string> texts;
     double words = 0, kept = 0, unknown = 0, ended = 0;
@@ -258,9 +308,12 @@ class Judge {
     numbers["content_kept"].push_back(kept / count);
     numbers["unknown_words"].push_back(unknown / count);
     numbers["ended"].push_back(ended / count);
-    numbers["self_bleu"].push_back(self_bleu(texts));
-    numbers["distinct_1"].push_back(distinct_n(texts, 1));
-    numbers["distinct_2"].push_back(distinct_n(texts, 2));
+    const auto where_any = [&](double value) {
+      return prompts.empty() ? std::numeric_limits<double>::quiet_NaN() : value;
+    };
+    numbers["self_bleu"].push_back(where_any(self_bleu(texts)));
+    numbers["distinct_1"].push_back(where_any(distinct_n(texts, 1)));
+    numbers["distinct_2"].push_back(where_any(distinct_n(texts, 2)));
   }
 
   void show() {
@@ -270,7 +323,7 @@ class Judge {
     page.image_side = side_name_;
     page.inference = "over queries only: one world, one training seed";
     for (const System& system : systems_) page.about.emplace_back(system.name, system.about);
-    page.about.emplace_back("few_shot", "a language model with examples: n/a, no endpoint was given");
+    if (!chat_) page.about.emplace_back(kFewShot, "a language model with examples: n/a, no endpoint was given");
     page.bootstrap = bootstrap;
     page.models = model_names_;
     const Judgement shown = show_judgement({scores_}, test_hypotheses({scores_}, config_.hypotheses, bootstrap), page);
@@ -291,6 +344,7 @@ class Judge {
   std::unordered_set<std::string> known_words_;
   std::unique_ptr<FrequentFlavors> flavors_;
   std::unique_ptr<NearestPrompts> nearest_;
+  std::unique_ptr<ChatClient> chat_;
   std::vector<System> systems_;
   std::map<std::string, std::vector<std::string>> of_first_model_;  // by query
   Expanded expanded_;

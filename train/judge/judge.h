@@ -4,6 +4,8 @@
 //
 //   expansions.jsonl   the prompts of every system for every query; a killed judgement goes on from it
 //   images/            the image side's answers (its cache)
+//   few_shot/          the language model's answers, where one is judged
+//   image_files.jsonl  where the side keeps the images of every system and query, if it keeps them
 //   queries.jsonl      the metrics of every system on every query: what --combine and other programs read
 //   judge.json         the estimates with their intervals
 //   judge.txt, report.html

@@ -296,16 +296,23 @@ void describe(Schema& schema, ImageSideRecipe& config) {
 void describe(Schema& schema, HypothesisConfig& config) {
   schema.field("name", config.name, "what it says");
   schema.field("better", config.better,
-               "the system that it says is better: a run's name, straight, random_flavors or "
-               "nearest");
+               "the system that it says is better: a run's name, straight, random_flavors, nearest "
+               "or few_shot");
   schema.field("worse", config.worse, "than this one");
   schema.field("metric", config.metric, "alignment, aesthetic or diversity");
   schema.field("smallest", config.smallest, "the smallest difference that matters, in units of the metric",
                at_least(0));
 }
 
+void describe(Schema& schema, FewShotRecipe& config) {
+  schema.field("endpoint", config.endpoint, "of an OpenAI-compatible server: http://localhost:8080/v1; empty: none");
+  schema.field("model", config.model, "the name that the server knows it by");
+  schema.field("api_key_env", config.api_key_env, "environment variable with the key; empty: none");
+}
+
 void describe(Schema& schema, JudgeConfig& config) {
   schema.group("side", config.side, "what turns prompts into images and embeddings");
+  schema.group("few_shot", config.few_shot, "a language model as a further control, shown a few training pairs");
   schema.path("queries", config.queries,
               "test queries: a text file of one a line, a .tsv whose first column they are, or pairs in .jsonl; by "
               "default those held out of the runs' data");

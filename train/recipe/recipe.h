@@ -214,8 +214,16 @@ struct HypothesisConfig {
   double smallest = 0;  // the smallest difference that matters
 };
 
+/// A language model that is judged beside the models, shown a few training pairs.
+struct FewShotRecipe {
+  std::string endpoint;  // "": none
+  std::string model;
+  std::string api_key_env;
+};
+
 struct JudgeConfig {
   ImageSideRecipe side;
+  FewShotRecipe few_shot;
   std::string queries;            // "": from the held-out side of the runs' data
   std::int64_t max_queries = 60;  // 0: all
   std::int64_t n = 4;
@@ -349,6 +357,7 @@ void describe(Schema& schema, SampleConfig& config);
 void describe(Schema& schema, EvalConfig& config);
 void describe(Schema& schema, ImageSideRecipe& config);
 void describe(Schema& schema, HypothesisConfig& config);
+void describe(Schema& schema, FewShotRecipe& config);
 void describe(Schema& schema, JudgeConfig& config);
 void describe(Schema& schema, ScoreTermRecipe& config);
 void describe(Schema& schema, RefineRecipe& config);

@@ -1,10 +1,13 @@
 // unfurl judge from end to end, with a side that is a few lines of Python.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "core/files.h"
 #include "core/json.h"
 #include "tests/support/subprocess.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/judge/check_page.h"
 #include "tests/train/trainer/fixture.h"
 #include "train/trainer/trainer.h"
 
@@ -53,12 +56,11 @@ class JudgeTest : public testing::Test {
                                         "/usr/bin/env python3 " + (*folder_ / "side.py").string() + " " + side,
                                         "--max-queries",
                                         "4",
-                                        "-n",
-                                        "2",
                                         "--max-tokens",
                                         "8",
                                         "--resamples",
                                         "20"};
+    if (std::find(more.begin(), more.end(), "-n") == more.end()) more.insert(more.end(), {"-n", "2"});
     command.insert(command.end(), more.begin(), more.end());
     return tests::Process(command).wait();
   }
@@ -83,6 +85,7 @@ TEST_F(JudgeTest, JudgesModelsAndControlsAndGoesOn) {
   const std::string page = read_file(out / "report.html");
   EXPECT_NE(page.find("<svg"), std::string::npos);
   EXPECT_EQ(page.find("http"), std::string::npos) << "the page must need nothing else";
+  EXPECT_EQ(tests::page_faults(out / "report.html"), "");
 
   // A judgement that was killed: half of the expansions, the last line torn, and none of the rest.
   const std::string whole = read_file(out / "expansions.jsonl"), text = read_file(out / "judge.json");
@@ -92,6 +95,93 @@ TEST_F(JudgeTest, JudgesModelsAndControlsAndGoesOn) {
   ASSERT_EQ(again.code, 0) << again.error;
   EXPECT_EQ(read_file(out / "expansions.jsonl"), whole);
   EXPECT_EQ(read_file(out / "judge.json"), text);
+}
+
+constexpr const char* kServer = R"(import json, os, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+folder = sys.argv[1]
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *a): pass
+    def do_POST(self):
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with open(folder + "/asked", "a") as f: f.write(json.dumps(request["messages"]) + "\n")
+        query = request["messages"][-1]["content"]
+        answer = "Prompt: \"" + query + ", from a language model, seed " + str(request["seed"]) + "\""
+        if request["seed"] % 6 == 0: answer = "I'm sorry, I can't."
+        body = json.dumps({"choices": [{"message": {"role": "assistant", "content": answer}}]}).encode()
+        self.send_response(200 if request["model"] == "fake" else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+open(folder + "/port.new", "w").write(str(server.server_port))
+os.rename(folder + "/port.new", folder + "/port")
+server.serve_forever()
+)";
+
+TEST_F(JudgeTest, ALanguageModelIsAControlWhereThereIsOne) {
+  const tests::TemporaryFolder at;
+  write_file(at / "server.py", kServer);
+  const tests::Process server({"/usr/bin/env", "python3", (at / "server.py").string(), at.path().string()});
+  ASSERT_TRUE(server.wait_until([&] { return fs::exists(at / "port"); }, 60));
+  const std::vector<std::string> more = {"--endpoint", "http://127.0.0.1:" + read_file(at / "port") + "/v1", "--model",
+                                         "fake"};
+  const fs::path out = *folder_ / "few";
+  const tests::Finished found = judge(out, "", more);
+  ASSERT_EQ(found.code, 0) << found.error;
+  const Json json = Json::parse(read_file(out / "judge.json"));
+  EXPECT_TRUE(json.at("systems").at("few_shot").at("alignment").is_object());
+  EXPECT_EQ(found.out.find("no endpoint was given"), std::string::npos);
+  const std::string expansions = read_file(out / "expansions.jsonl");
+  EXPECT_NE(expansions.find(", from a language model, seed "), std::string::npos);
+  EXPECT_EQ(expansions.find("Prompt: "), std::string::npos);
+  EXPECT_EQ(expansions.find("sorry"), std::string::npos);
+  // The same pairs are shown each time, and none is of a query that is asked.
+  const std::string asked = read_file(at / "asked");
+  const Json::Array first = Json::parse(asked.substr(0, asked.find('\n'))).as_array();
+  ASSERT_EQ(first.size(), 2u + 2 * 8);
+  for (std::size_t line = 0; line + 1 < asked.size();) {
+    const std::size_t end = asked.find('\n', line);
+    const Json::Array messages = Json::parse(asked.substr(line, end - line)).as_array();
+    line = end + 1;
+    for (std::size_t i = 0; i + 1 < messages.size(); ++i) {
+      EXPECT_EQ(messages[i], first[i]);
+      EXPECT_NE(messages[i].at("content"), messages.back().at("content"));
+    }
+  }
+  // All of it is kept: the server is not asked again, even where the expansions are lost.
+  fs::remove(out / "expansions.jsonl");
+  ASSERT_EQ(judge(out, "", more).code, 0);
+  EXPECT_EQ(read_file(at / "asked"), asked);
+  EXPECT_EQ(read_file(out / "expansions.jsonl"), expansions);
+
+  const tests::Finished other = judge(*folder_ / "few2", "", {"--endpoint", more[1], "--model", "another"});
+  EXPECT_EQ(other.code, 2);
+  EXPECT_NE(other.error.find("refuses"), std::string::npos) << other.error;
+  const tests::Finished none = judge(*folder_ / "few3", "", {"--endpoint", more[1]});
+  EXPECT_NE(none.error.find("--model NAME is missing"), std::string::npos) << none.error;
+}
+
+TEST_F(JudgeTest, ASheetIsMadeOfAJudgement) {
+  const fs::path out = *folder_ / "sheet";
+  ASSERT_EQ(judge(out, "", {"-n", "4"}).code, 0);
+  const auto run = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {tests::unfurl_binary(), "judge", "--sheet", out.string()});
+    return tests::run_process(more);
+  };
+  const tests::Finished made = run({"--pairs-of", "tiny,random_flavors"});
+  ASSERT_EQ(made.code, 0) << made.error;
+  EXPECT_NE(made.out.find(" comparisons of tiny and random_flavors, 0 of them with images"), std::string::npos);
+  EXPECT_EQ(tests::page_faults(out / "sheet.html"), "");
+  EXPECT_NE(read_file(out / "sheet.html").find("section class=\"item four\""), std::string::npos);
+  const Json key = Json::parse(read_file(out / "sheet-key.json"));
+  write_file(out / "votes.json", "{\"sheet\":\"" + key.at("sheet").as_string() +
+                                     "\",\"rater\":\"ann\",\"votes\":[{\"item\":\"i001\",\"vote\":\"tie\"}]}");
+  const tests::Finished read = run({"--votes", (out / "votes.json").string()});
+  ASSERT_EQ(read.code, 0) << read.error;
+  EXPECT_NE(read.out.find("1 vote of 1 rater"), std::string::npos) << read.out;
+  const tests::Finished both = run({"--votes", (out / "votes.json").string(), "--rounds", "2"});
+  EXPECT_EQ(both.code, 2) << both.error;
 }
 
 TEST_F(JudgeTest, ASideWithoutAestheticsHasNoneToShow) {
@@ -135,6 +225,8 @@ TEST_F(JudgeTest, MistakesAreOneLine) {
   const std::string out = (*folder_ / "bad").string(), run = (*folder_ / "run").string();
   fails({tests::unfurl_binary(), "judge", "--out", out}, "name the folder of a run");
   fails({tests::unfurl_binary(), "judge", run, "--out", out}, "command");
+  fails({tests::unfurl_binary(), "judge", run}, "--out FOLDER is missing");
+  fails({tests::unfurl_binary(), "judge", "--sheet", (*folder_ / "none").string()}, "expansions.jsonl");
   fails({tests::unfurl_binary(), "judge", run, run, "--side", "cat", "--out", out}, "two of the runs are named");
   fails({tests::unfurl_binary(), "judge", "--combine", run, "--out", out}, "at least two");
   const tests::Finished dead = judge(*folder_ / "dead", "broken");
