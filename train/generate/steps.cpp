@@ -1,5 +1,7 @@
 #include "train/generate/steps.h"
 
+#include <fmt/format.h>
+
 #include "core/files.h"
 #include "core/names.h"
 
