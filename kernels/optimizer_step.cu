@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kThreads)
   step->norm = norm;
   step->gradient_scale =
       static_cast<float>(policy.clip_norm > 0 && norm > policy.clip_norm ? policy.clip_norm / norm : 1.0);
-  const bool skip = !(norm < INFINITY) || norm > policy.skip_norm;
+  const bool skip = !(norm < INFINITY) || norm > step->skip_norm;
   step->skip = skip ? 1 : 0;
   if (skip) {
     ++step->skipped;

@@ -16,8 +16,10 @@
 namespace unfurl::kernels {
 
 struct OptimizerStep {
-  /// Written by the host, by a copy of these 8 bytes in the queue.
+  // Written by the host before every step, by one copy in the queue.
   double learning_rate = 0;
+  double skip_norm = INFINITY;
+
   /// Updates done. Written by begin_step(); by the host only to start or resume.
   std::int64_t steps = 0;
   // All else is written by begin_step().
@@ -39,8 +41,7 @@ template <class Queue, class T>
 void sum_squares_of_blocks(const Queue& queue, double* partials, const T* x, Index count);
 
 struct StepPolicy {
-  double clip_norm = 0;  // 0: off
-  double skip_norm = INFINITY;
+  double clip_norm = 0;              // 0: off
   double beta1 = 0.9, beta2 = 0.95;  // of AdamW
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 
 #include "core/copy.h"
@@ -15,6 +16,9 @@ constexpr ParameterGroup kTrained[] = {ParameterGroup::decayed, ParameterGroup::
 
 constexpr std::size_t kStepBytes = sizeof(kernels::OptimizerStep);
 static_assert(kStepBytes % sizeof(double) == 0);
+
+/// What the host writes before every step: the first members of a kernels::OptimizerStep.
+constexpr std::size_t kSettingsBytes = offsetof(kernels::OptimizerStep, skip_norm) + sizeof(double);
 
 /// Partial sums of the norm.
 Index blocks_of(const Parameters& parameters) {
@@ -47,7 +51,7 @@ Optimizer::OnDevice::OnDevice(const Parameters& parameters, Device on)
     : device(on),
       partials(blocks_of(parameters)),
       memory(Tensor::zeros({static_cast<Index>(kStepBytes / sizeof(double)) + partials}, DType::f64, on)),
-      rates{Rate{{on, sizeof(double)}, {}}, Rate{{on, sizeof(double)}, {}}} {}
+      settings{Settings{{on, kSettingsBytes}, {}}, Settings{{on, kSettingsBytes}, {}}} {}
 
 kernels::OptimizerStep* Optimizer::OnDevice::step() const {
   return reinterpret_cast<kernels::OptimizerStep*>(memory.data<double>());
@@ -90,7 +94,7 @@ void Optimizer::gather_sums(double* sums, Index count) const {
 
 double Optimizer::step(double learning_rate) {
   if (on_device_) {
-    queue_learning_rate(learning_rate);
+    queue_settings(learning_rate);
     queue_update();
     const PinnedMemory pinned(on_device_->device, outcome_bytes());
     queue_outcome(pinned.data());
@@ -138,14 +142,16 @@ void Optimizer::set_steps(Index steps) {
   });
 }
 
-void Optimizer::queue_learning_rate(double learning_rate) {
-  OnDevice::Rate& rate = on_device_->rates[on_device_->next++ % on_device_->rates.size()];
-  rate.copied.wait();
-  std::memcpy(rate.memory.data(), &learning_rate, sizeof(learning_rate));
-  on_device(on_device_->device, [&](const auto& queue) {
-    queue.copy(&on_device_->step()->learning_rate, rate.memory.data(), sizeof(learning_rate));
-  });
-  rate.copied = Event(on_device_->device);
+void Optimizer::queue_settings(double learning_rate, double skip_norm) {
+  OnDevice::Settings& settings = on_device_->settings[on_device_->next++ % on_device_->settings.size()];
+  settings.copied.wait();
+  kernels::OptimizerStep step;
+  step.learning_rate = learning_rate;
+  step.skip_norm = skip_norm;
+  std::memcpy(settings.memory.data(), &step, kSettingsBytes);
+  on_device(on_device_->device,
+            [&](const auto& queue) { queue.copy(on_device_->step(), settings.memory.data(), kSettingsBytes); });
+  settings.copied = Event(on_device_->device);
 }
 
 void Optimizer::queue_update() {
@@ -179,7 +185,7 @@ Update Optimizer::outcome(const std::byte* pinned) {
   std::memcpy(&step, pinned, sizeof(step));
   steps_ = step.steps;
   Update out{step.norm, step.skip == 0, {}};
-  if (!out.done) out.bad = first_non_finite(reinterpret_cast<const double*>(pinned + kStepBytes));
+  if (!std::isfinite(out.norm)) out.bad = first_non_finite(reinterpret_cast<const double*>(pinned + kStepBytes));
   return out;
 }
 

@@ -5,6 +5,7 @@
 // of updates from the device's memory: step() in parts, so that nobody waits and the middle part may be a graph.
 #pragma once
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -37,7 +38,7 @@ struct OptimizerShare {
 /// What came of a step.
 struct Update {
   double norm = 0;   // of the gradients, before clipping
-  bool done = true;  // false where it is not finite
+  bool done = true;  // false where it is not finite, or too great
   /// Where it is not finite, the first parameter whose gradient is not; "one of FIRST ... LAST" where it is not known
   /// better.
   std::string bad;
@@ -64,8 +65,8 @@ class Optimizer {
 
   // The parts of a step on a device that runs CUDA kernels, in this order.
 
-  /// Queues the learning rate of the next update.
-  void queue_learning_rate(double learning_rate);
+  /// Queues the learning rate of the next update, which is skipped where the norm is greater than skip_norm.
+  void queue_settings(double learning_rate, double skip_norm = INFINITY);
   /// Queues the update. May be captured, as long as the parameters' gradients stay where they are.
   void queue_update();
   /// Queues a copy of what came of it to pinned memory, outcome_bytes() bytes.
@@ -82,7 +83,7 @@ class Optimizer {
   virtual std::vector<StateTensor> state() const = 0;
 
  protected:
-  /// The parameters are allocated, with gradients, and outlive the optimiser. `policy.skip_norm` is for devices only.
+  /// The parameters are allocated, with gradients, and outlive the optimiser.
   Optimizer(Parameters& parameters, const kernels::StepPolicy& policy, OptimizerShare share = {});
 
   /// This rank's part of a group's arena.
@@ -103,11 +104,11 @@ class Optimizer {
     Device device;
     Index partials;  // of the norm: those of the decayed gradients, then those of the undecayed
     Tensor memory;   // an OptimizerStep, and behind it the partial sums
-    struct Rate {
+    struct Settings {
       PinnedMemory memory;
       Event copied;
     };
-    std::array<Rate, 2> rates;  // learning rates on their way
+    std::array<Settings, 2> settings;  // on their way
     std::size_t next = 0;
 
     kernels::OptimizerStep* step() const;

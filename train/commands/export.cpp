@@ -3,6 +3,7 @@
 #include "core/json.h"
 #include "train/log.h"
 #include "train/trainer/checkpoint.h"
+#include "train/trainer/checkpoint_writer.h"
 #include "train/trainer/load_run.h"
 
 namespace unfurl::train {

@@ -93,6 +93,7 @@ std::vector<std::string> names(DataPart) { return {"base", "refine", "all", "non
 std::vector<std::string> names(OptimizerKind) { return {"adamw", "adafactor"}; }
 std::vector<std::string> names(ScheduleKind) { return {"constant", "cosine", "linear", "inverse_sqrt"}; }
 std::vector<std::string> names(PrefixPolicy) { return {"none", "always", "dropout"}; }
+std::vector<std::string> names(SpikePolicy) { return {"continue", "skip", "rewind"}; }
 std::vector<std::string> names(RateShape) { return {"linear", "cosine", "quadratic"}; }
 std::vector<std::string> names(KeepMode) { return {"verbatim", "free"}; }
 std::vector<std::string> names(DecodePrecision) { return {"int8", "f32"}; }
@@ -235,6 +236,16 @@ void describe(Schema& schema, ScheduleConfig& config) {
   schema.field("final_ratio", config.final_ratio, "last learning rate over the peak (cosine, linear)", between(0, 1));
 }
 
+void describe(Schema& schema, SpikeConfig& config) {
+  schema.field("policy", config.policy,
+               "continue: they are noted; skip: and change no weights; rewind: and the run goes back to a checkpoint and "
+               "leaves their pairs out");
+  schema.field("window", config.window, "steps before that the norm is compared with", between(2, 100000));
+  schema.field("threshold", config.threshold, "standard deviations above their mean; 0: off", between(0, 1e6));
+  schema.field("rewinds", config.rewinds, "going back so often, without a new checkpoint between, ends the run",
+               at_least(1));
+}
+
 void describe(Schema& schema, TrainConfig& config) {
   schema.field("steps", config.steps, "optimiser steps", between(1, 1e12));
   schema.field("log_every", config.log_every, "steps between lines of metrics", at_least(1));
@@ -243,11 +254,14 @@ void describe(Schema& schema, TrainConfig& config) {
   schema.field("checkpoint_every", config.checkpoint_every, "steps between checkpoints; 0: only at the end",
                at_least(0));
   schema.field("keep", config.keep, "checkpoints kept beside the best", at_least(1));
+  schema.field("keep_every", config.keep_every, "checkpoints of steps that this divides are kept too; 0: none",
+               at_least(0));
   schema.field("early_stop_patience", config.early_stop_patience,
                "validations without a better one before the run stops; 0: off", at_least(0));
   schema.field("non_finite_limit", config.non_finite_limit,
                "steps in a row with a non-finite loss or gradient that end the run", at_least(1));
   schema.field("recompute", config.recompute, "recompute activations in the backward pass: less memory, more time");
+  schema.group("spikes", config.spikes, "steps whose gradient norm is far above those before");
 }
 
 void describe(Schema& schema, PrefixConfig& config) {

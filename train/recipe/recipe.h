@@ -19,6 +19,7 @@ enum class SourceSide { split, train };
 enum class OptimizerKind { adamw, adafactor };
 enum class ScheduleKind { constant, cosine, linear, inverse_sqrt };
 enum class PrefixPolicy { none, always, dropout };
+enum class SpikePolicy { go_on, skip, rewind };
 enum class RateShape { linear, cosine, quadratic };
 enum class KeepMode { verbatim, free };
 /// Of the weights in a decoding step: int8 reads a quarter of the bytes, which is what a step on the CPU costs.
@@ -156,6 +157,13 @@ struct ScheduleConfig {
   double final_ratio = 0.1;
 };
 
+struct SpikeConfig {
+  SpikePolicy policy = SpikePolicy::go_on;
+  std::int64_t window = 100;  // steps
+  double threshold = 8;       // standard deviations; 0: off
+  std::int64_t rewinds = 3;
+};
+
 struct TrainConfig {
   std::int64_t steps = 1000;
   std::int64_t log_every = 10;
@@ -163,9 +171,11 @@ struct TrainConfig {
   std::int64_t validation_tokens = 20000;  // 0: all
   std::int64_t checkpoint_every = 500;     // 0: only at the end
   std::int64_t keep = 2;
+  std::int64_t keep_every = 0;  // 0: off
   std::int64_t early_stop_patience = 0;  // 0: off
   std::int64_t non_finite_limit = 10;
   bool recompute = false;
+  SpikeConfig spikes;
 };
 
 struct PrefixConfig {
@@ -324,6 +334,7 @@ std::vector<std::string> names(DataPart);
 std::vector<std::string> names(OptimizerKind);
 std::vector<std::string> names(ScheduleKind);
 std::vector<std::string> names(PrefixPolicy);
+std::vector<std::string> names(SpikePolicy);
 std::vector<std::string> names(RateShape);
 std::vector<std::string> names(KeepMode);
 std::vector<std::string> names(DecodePrecision);

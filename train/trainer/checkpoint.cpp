@@ -4,9 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 
-#include "core/comm/agree.h"
 #include "core/files.h"
 #include "core/safetensors.h"
 #include "train/log.h"
@@ -15,19 +13,6 @@ namespace unfurl::train {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr std::int64_t kFormat = 1;
-constexpr const char* kModelFile = "model.safetensors";
-constexpr const char* kTokenizerFile = "tokenizer.model";
-constexpr const char* kStateFile = "state.json";
-
-std::string optimizer_file(int part, int parts) { return fmt::format("optimizer-{}-of-{}.safetensors", part, parts); }
-
-/// In how many parts an optimiser's state is kept: one a rank, or one where every rank has all of it.
-int parts_of(const std::vector<StateTensor>& state, int ranks) {
-  const bool whole = std::all_of(state.begin(), state.end(), [](const auto& s) { return s.part.size() == s.total; });
-  return whole ? 1 : ranks;
-}
 
 /// The R of "optimizer-I-of-R.safetensors". Throws Error where the files do not say it.
 int optimizer_parts(const Json& files) {
@@ -60,51 +45,14 @@ std::vector<Index> shape_of(const Tensor& tensor) {
   return shape;
 }
 
-bool is_finite(const Tensor& anywhere) {
-  const Tensor tensor = anywhere.to(Device::cpu);
-  const auto matrix = tensor.matrix<float>();
-  for (Index r = 0; r < tensor.rows(); ++r) {
-    const float* row = matrix.row(r);
-    if (!std::all_of(row, row + tensor.cols(), [](float value) { return std::isfinite(value); })) return false;
-  }
-  return true;
-}
-
-void require_finite(const fs::path& run, const CheckpointContent& content) {
-  for (const NamedTensor& named : content.model) {
-    if (is_finite(named.tensor)) continue;
-    const std::vector<Index> before = checkpoint_steps(run);
-    const std::string other = before.empty() ? ""
-                                             : fmt::format(", or with start: {} and another output",
-                                                           checkpoint_path(run, before.back()).string());
-    throw NotFinite(
-        fmt::format("step {}: the weights \"{}\" are not finite, and no checkpoint is made of them; lower "
-                    "optimizer.learning_rate, and start over with --fresh{}",
-                    content.step, named.name, other));
-  }
-}
-
-/// Writes state.json, with which a checkpoint is whole, and gives the folder its name.
-void commit(const fs::path& aside, const fs::path& target, const CheckpointContent& content, int parts) {
-  Json state = Json::object();
-  state["format"] = kFormat;
-  state["step"] = content.step;
-  for (const auto& [key, value] : content.state.as_object()) state[key] = value;
-  std::vector<std::string> files = {kModelFile, kTokenizerFile};
-  for (int part = 0; part < parts; ++part) files.push_back(optimizer_file(part, parts));
-  for (const std::string& name : files) {
-    const MappedFile file(aside / name);
-    Json entry = Json::object();
-    entry["bytes"] = static_cast<std::int64_t>(file.size());
-    entry["xxh3"] = fmt::format("{:016x}", hash_bytes(file.text()));
-    state["files"][name] = std::move(entry);
-  }
-  write_file(aside / kStateFile, state.dump(2) + "\n");
-  fs::remove_all(target);
-  fs::rename(aside, target);
-}
-
 }  // namespace
+
+std::string optimizer_file(int part, int parts) { return fmt::format("optimizer-{}-of-{}.safetensors", part, parts); }
+
+int parts_of(const std::vector<StateTensor>& state, int ranks) {
+  const bool whole = std::all_of(state.begin(), state.end(), [](const auto& s) { return s.part.size() == s.total; });
+  return whole ? 1 : ranks;
+}
 
 std::vector<NamedTensor> named_tensors(const Parameters& parameters) {
   std::vector<NamedTensor> out;
@@ -195,42 +143,6 @@ void read_optimizer(const fs::path& checkpoint, const std::vector<StateTensor>& 
 
 fs::path checkpoint_path(const fs::path& run, Index step) { return run / fmt::format("step-{:06}", step); }
 
-fs::path write_checkpoint(const fs::path& run, const CheckpointContent& content, Communicator& communicator) {
-  require_finite(run, content);
-  const fs::path target = checkpoint_path(run, content.step);
-  fs::path aside = target;
-  aside += ".tmp";
-  const int rank = communicator.rank();
-  std::error_code ignored;
-  try {
-    agree(communicator, "checkpoint", [&] {
-      if (rank != 0) return;
-      fs::remove_all(aside, ignored);
-      make_folder(aside);
-    });
-    agree(communicator, "checkpoint", [&] {
-      const int parts = parts_of(content.optimizer, communicator.size());
-      if (rank < parts) {
-        std::vector<NamedTensor> tensors;
-        for (const StateTensor& state : content.optimizer) tensors.push_back({state.name, state.tensor});
-        write_tensors(aside / optimizer_file(rank, parts), tensors);
-      }
-      if (rank != 0) return;
-      write_tensors(aside / kModelFile, content.model);
-      write_file(aside / kTokenizerFile, read_file(content.tokenizer));
-    });
-    agree(communicator, "checkpoint", [&] {
-      if (rank != 0) return;
-      commit(aside, target, content, parts_of(content.optimizer, communicator.size()));
-      sync_folder(run);
-    });
-  } catch (const std::exception& error) {
-    if (rank == 0) fs::remove_all(aside, ignored);
-    fail("checkpoint of step {}: {}", content.step, error.what());
-  }
-  return target;
-}
-
 std::vector<Index> checkpoint_steps(const fs::path& run) {
   std::vector<Index> steps;
   std::error_code error;
@@ -247,7 +159,7 @@ Json verify_checkpoint(const fs::path& checkpoint) {
   const std::string text = read_file(path);
   try {
     Json state = Json::parse(text);
-    if (state.at("format").as_integer() != kFormat) {
+    if (state.at("format").as_integer() != kCheckpointFormat) {
       user_error("{}: format {} is of another version of this program", path.string(), state.at("format").as_integer());
     }
     const Json& files = state.at("files");
@@ -305,16 +217,21 @@ fs::path resolve_checkpoint(const fs::path& path) {
   user_error("no checkpoint in {} is whole; copy one back, or train again with --fresh", path.string());
 }
 
-void prune_checkpoints(const fs::path& run, Index keep, Index best) {
+void prune_checkpoints(const fs::path& run, const KeptCheckpoints& kept) {
   std::error_code error;
   const std::vector<Index> steps = checkpoint_steps(run);
   for (std::size_t i = 0; i < steps.size(); ++i) {
-    const bool newest = static_cast<Index>(steps.size() - i) <= keep;
-    if (!newest && steps[i] != best) fs::remove_all(checkpoint_path(run, steps[i]), error);
+    const bool newest = static_cast<Index>(steps.size() - i) <= kept.newest;
+    const bool milestone = kept.every > 0 && steps[i] % kept.every == 0;
+    if (!newest && !milestone && steps[i] != kept.best) fs::remove_all(checkpoint_path(run, steps[i]), error);
   }
+}
+
+void remove_unfinished_checkpoints(const fs::path& run) {
+  std::error_code error;
   for (fs::directory_iterator it(run, error), end; !error && it != end; it.increment(error)) {
     const fs::path name = it->path().filename();
-    if (name.extension() == ".tmp" && step_of(name.stem().string())) fs::remove_all(it->path(), error);
+    if (name.extension() == kUnfinished && step_of(name.stem().string())) fs::remove_all(it->path(), error);
   }
 }
 

@@ -5,15 +5,13 @@
 //                      tokenizer.model
 //                      state.json                   everything else, and sizes and checksums of the files above
 //
-// A checkpoint is written aside, synced and renamed: whatever moment a run is killed at, each step-N folder is whole.
+// checkpoint_writer.h writes them.
 #pragma once
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "core/comm/communicator.h"
-#include "core/error.h"
 #include "core/json.h"
 #include "core/optim/optimizer.h"
 #include "core/parameters.h"
@@ -40,25 +38,17 @@ void read_tensors(const std::filesystem::path& path, const std::vector<NamedTens
 /// they were written. Throws UserError as read_tensors does.
 void read_optimizer(const std::filesystem::path& checkpoint, const std::vector<StateTensor>& state);
 
-struct CheckpointContent {
-  Index step = 0;
-  std::vector<NamedTensor> model;
-  std::vector<StateTensor> optimizer;  // of this rank
-  std::filesystem::path tokenizer;
-  Json state;  // completed with "format", "step" and "files"
-};
+// The files of a checkpoint.
+inline constexpr std::int64_t kCheckpointFormat = 1;
+inline constexpr const char* kModelFile = "model.safetensors";
+inline constexpr const char* kTokenizerFile = "tokenizer.model";
+inline constexpr const char* kStateFile = "state.json";
+std::string optimizer_file(int part, int parts);
+/// What ends the name of a folder that is not whole yet.
+inline constexpr const char* kUnfinished = ".tmp";
 
-/// The weights have diverged: no checkpoint is made of them, now or later.
-class NotFinite : public Error {
- public:
-  using Error::Error;
-};
-
-/// Writes `run`/step-N and returns its path. Throws NotFinite where a weight is NaN or infinite, Error where the disk
-/// does not take it; what was there before stays then, and nothing else is left. All ranks call it; each writes its
-/// part of the optimiser's state, rank 0 all else, and they succeed or fail together.
-std::filesystem::path write_checkpoint(const std::filesystem::path& run, const CheckpointContent& content,
-                                       Communicator& communicator);
+/// In how many parts an optimiser's state is kept: one a rank, or one where every rank has all of it.
+int parts_of(const std::vector<StateTensor>& state, int ranks);
 
 /// The steps of a run that have a checkpoint, ascending.
 std::vector<Index> checkpoint_steps(const std::filesystem::path& run);
@@ -74,7 +64,15 @@ std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::pa
 /// Throws UserError where there is none, or none is whole.
 std::filesystem::path resolve_checkpoint(const std::filesystem::path& path);
 
-/// Removes all but the newest `keep` checkpoints and the one of step `best`, and what killed runs left half-written.
-void prune_checkpoints(const std::filesystem::path& run, Index keep, Index best);
+struct KeptCheckpoints {
+  Index newest = 2;  // so many
+  Index every = 0;   // those of steps that this divides; 0: none
+  Index best = 0;    // of this step
+};
+/// Removes all other checkpoints.
+void prune_checkpoints(const std::filesystem::path& run, const KeptCheckpoints& kept);
+
+/// Removes what killed runs left half-written.
+void remove_unfinished_checkpoints(const std::filesystem::path& run);
 
 }  // namespace unfurl::train

@@ -69,8 +69,8 @@ void DeviceSteps::micro_batch(const Batch& batch, Index number, const DropoutPla
             [&](const auto& queue) { queue.copy(losses_.data<float>() + number, loss_.data<float>(), sizeof(float)); });
 }
 
-void DeviceSteps::update(double learning_rate) {
-  optimizer_.queue_learning_rate(learning_rate);
+void DeviceSteps::update(double learning_rate, double skip_norm) {
+  optimizer_.queue_settings(learning_rate, skip_norm);
   if (!std::exchange(updated_, true) || ranks_.ranks() > 1) {  // what ranks exchange is no part of a graph
     optimizer_.queue_update();
   } else {

@@ -31,7 +31,7 @@ class DeviceSteps {
   /// Queues forward and backward of micro-batch `number` of the step.
   void micro_batch(const Batch& batch, Index number, const DropoutPlace& dropout, double weight);
   /// Queues the update that ends the step.
-  void update(double learning_rate);
+  void update(double learning_rate, double skip_norm);
 
   struct Outcome {
     std::vector<double> losses;  // of each micro-batch

@@ -73,6 +73,16 @@ RunPlan plan_run(Recipe recipe, bool measure) {
     plan.trained = plan.parameters - parameters.count(ParameterGroup::frozen);
     const std::vector<Batch> batches(static_cast<std::size_t>(recipe.batch.slots * recipe.batch.micro_batches),
                                      largest_batch(recipe));
+    std::vector<Tensor> checkpoint;  // is copied before it is written, while training goes on
+    if (plan.placement.device == Device::cpu && recipe.train.checkpoint_every > 0 &&
+        recipe.train.checkpoint_every < recipe.train.steps) {
+      const MemoryName memory("checkpoint");
+      const auto copy = [&](const Tensor& like) {
+        checkpoint.push_back(Tensor::empty(like.shape(), like.dtype(), Device::meta));
+      };
+      for (const NamedTensor& named : named_tensors(parameters)) copy(named.tensor);
+      for (const StateTensor& state : step.optimizer().state()) copy(state.tensor);
+    }
     step.run(batches, 1);
   }
   const MemoryStatistics memory = allocator.statistics();

@@ -28,6 +28,7 @@ std::string identity(Recipe recipe) {
   recipe.train.validation_tokens = standard.validation_tokens;
   recipe.train.checkpoint_every = standard.checkpoint_every;
   recipe.train.keep = standard.keep;
+  recipe.train.keep_every = standard.keep_every;
   recipe.train.recompute = standard.recompute;  // gives the same bits
   return dump_recipe(recipe);
 }
@@ -81,6 +82,7 @@ Json to_json(const RunState& state, const Recipe& recipe, std::uint64_t data) {
   json["validations_without_gain"] = state.without_gain;
   json["non_finite_steps"] = state.bad_steps;
   json["updates"] = state.updates;
+  json["gradient_norms"] = state.norms.to_json();
   json["placement"] = state.placement;
   if (!state.products.library.empty()) {
     json["products"]["library"] = state.products.library;
@@ -109,6 +111,8 @@ RunState read_run_state(const Json& json, const std::filesystem::path& checkpoin
     if (state.best_step > 0) state.best_loss = json.at("best_loss").as_number();
     state.without_gain = json.at("validations_without_gain").as_integer();
     state.bad_steps = json.at("non_finite_steps").as_integer();
+    state.norms = NormWindow(recipe.train.spikes.window, recipe.train.spikes.threshold);
+    if (const Json* norms = json.find("gradient_norms")) state.norms.read(*norms);
     if (const Json* placement = json.find("placement")) state.placement = placement->as_string();
     if (const Json* products = json.find("products")) {
       state.products.library = products->at("library").as_string();

@@ -8,6 +8,7 @@
 #include "core/product.h"
 #include "train/data/loader.h"
 #include "train/recipe/recipe.h"
+#include "train/trainer/spikes.h"
 
 namespace unfurl::train {
 
@@ -21,6 +22,7 @@ struct RunState {
   double best_loss = std::numeric_limits<double>::infinity();  // its loss, nats a target
   Index without_gain = 0;                                      // validations since then
   Index bad_steps = 0;  // the last steps in a row whose loss or gradient was not finite
+  NormWindow norms;     // of the gradients of the last steps
 
   ProductChoices products;  // on a GPU: the algorithms that the bits depend on
   std::string placement;    // what it was computed on, and in which precision

@@ -60,7 +60,7 @@ double tree_sum(const std::vector<double>& losses, Index micro_batches) {
 void describe(StepResult& result, const std::string& parameter) {
   if (!std::isfinite(result.loss)) result.bad = "the loss";
   if (!parameter.empty()) result.bad += (result.bad.empty() ? "the gradient of " : " and the gradient of ") + parameter;
-  result.updated = result.bad.empty();
+  result.updated = result.bad.empty() && !(result.gradient_norm > result.skip_norm);
 }
 
 }  // namespace
@@ -120,7 +120,7 @@ double TrainStep::micro_batch(const Batch& batch, const DropoutPlace& dropout, d
   return loss.item();
 }
 
-void TrainStep::start(const std::vector<Batch>& batches, Index step) {
+void TrainStep::start(const std::vector<Batch>& batches, Index step, double skip_norm) {
   const TraceScope trace("step");
   const Index slots = recipe_.batch.slots, micro_batches = recipe_.batch.micro_batches;
   require(static_cast<Index>(batches.size()) == slots * micro_batches, "TrainStep: {} micro-batches for {} slots of {}",
@@ -128,6 +128,7 @@ void TrainStep::start(const std::vector<Batch>& batches, Index step) {
   const double weight = 1.0 / static_cast<double>(std::max<Index>(count_targets(batches), 1));
   StepResult result;
   result.step = step;
+  result.skip_norm = skip_norm;
   for (const Batch& batch : batches) result.tokens += batch.tokens;
   // This rank's micro-batches are those of its slots, which are neighbours.
   const Index own = slots * micro_batches / ranks_.ranks(), first = own * ranks_.rank();
@@ -156,7 +157,7 @@ void TrainStep::start(const std::vector<Batch>& batches, Index step) {
   }
   const TraceScope update_trace("optimiser");
   if (device_steps_) {
-    device_steps_->update(learning_rate(step));
+    device_steps_->update(learning_rate(step), skip_norm);
   } else {
     result.loss = tree_sum(losses, micro_batches);
     update(result);

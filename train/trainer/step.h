@@ -1,5 +1,6 @@
 // One training step: a global batch in, one update of the weights out.
 #pragma once
+#include <cmath>
 #include <deque>
 #include <memory>
 #include <string>
@@ -19,7 +20,8 @@ struct StepResult {
   Index tokens = 0;          // rows in use of its micro-batches
   double loss = 0;           // nats a target, mean over the global batch
   double gradient_norm = 0;  // before clipping
-  bool updated = false;      // false where the loss or a gradient was not finite: nothing has changed then
+  double skip_norm = 0;      // above which the update was to be skipped
+  bool updated = false;      // false where it was, or the loss or a gradient was not finite: nothing has changed then
   std::string bad;           // what was not finite: "the loss", "the gradient of NAME", or both; NAME is the first such
 };
 
@@ -33,15 +35,16 @@ class TrainStep {
   TrainStep(const Recipe& recipe, Device device, DType dtype = DType::f32, Communicator* communicator = nullptr);
 
   /// Updates the weights from `batches`, those of all ranks: the slots one after the other, each of
-  /// recipe.batch.micro_batches. `step` counts from 1.
-  StepResult run(const std::vector<Batch>& batches, Index step) {
-    start(batches, step);
+  /// recipe.batch.micro_batches. `step` counts from 1. Where the gradient's norm is greater than
+  /// `skip_norm`, they stay as they are.
+  StepResult run(const std::vector<Batch>& batches, Index step, double skip_norm = INFINITY) {
+    start(batches, step, skip_norm);
     return finish();
   }
 
   /// The same in two parts: a device that runs CUDA kernels is not waited for in start(), so that it always has work
   /// where the next step is started before this one is finished.
-  void start(const std::vector<Batch>& batches, Index step);
+  void start(const std::vector<Batch>& batches, Index step, double skip_norm = INFINITY);
   /// The result of the earliest step that was started and not finished.
   StepResult finish();
   /// Steps started and not finished.

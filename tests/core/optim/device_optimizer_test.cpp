@@ -119,7 +119,7 @@ TEST(DeviceOptimizer, AStepThatIsNotFiniteChangesNothingAndIsToldLater) {
       const float bad = std::numeric_limits<float>::infinity();
       const PinnedMemory pinned(device, optimizer.outcome_bytes());
       const auto step = [&] {
-        optimizer.queue_learning_rate(kRate);
+        optimizer.queue_settings(kRate);
         optimizer.queue_update();
         optimizer.queue_outcome(pinned.data());
         const Event done(device);
@@ -166,7 +166,7 @@ TEST(DeviceOptimizer, UpdatesAreGraphs) {
         one.fill_gradients(step);
         other.fill_gradients(step);
         one.optimizer->step(kRate / static_cast<double>(step));
-        other.optimizer->queue_learning_rate(kRate / static_cast<double>(step));
+        other.optimizer->queue_settings(kRate / static_cast<double>(step));
         graph.launch();
       }
       EXPECT_EQ(one.optimizer->steps(), 10);

@@ -1,4 +1,5 @@
 #include "train/trainer/checkpoint.h"
+#include "train/trainer/checkpoint_writer.h"
 
 #include <gtest/gtest.h>
 
@@ -6,6 +7,7 @@
 #include <fstream>
 #include <limits>
 
+#include "core/copy.h"
 #include "core/optim/adamw.h"
 #include "core/safetensors.h"
 #include "tests/support/temporary_folder.h"
@@ -245,16 +247,58 @@ TEST_F(CheckpointTest, ResolvesRunsAndCheckpoints) {
   EXPECT_EQ(resolve_checkpoint(folder.path()), folder / "step-000004");
 }
 
-TEST_F(CheckpointTest, PruningKeepsTheNewestAndTheBest) {
+TEST_F(CheckpointTest, PruningKeepsTheNewestTheBestAndMilestones) {
   for (const Index step : {1, 2, 3, 4, 5}) write(step);
+  prune_checkpoints(folder.path(), {.newest = 2, .best = 1});
+  EXPECT_EQ(checkpoint_steps(folder.path()), (std::vector<Index>{1, 4, 5}));
+  for (const Index step : {6, 7, 8}) write(step);
+  prune_checkpoints(folder.path(), {.newest = 1, .every = 3, .best = 4});
+  EXPECT_EQ(checkpoint_steps(folder.path()), (std::vector<Index>{4, 6, 8}));
+}
+
+TEST_F(CheckpointTest, WhatAKilledRunLeftGoes) {
+  write(5);
   fs::create_directories(folder / "step-000006.tmp");
   tests::spill(folder / "step-000006.tmp" / kFiles[0], "half");
   fs::create_directories(folder / "other.tmp");
-  prune_checkpoints(folder.path(), 2, 1);
-  EXPECT_EQ(names_in(folder.path()),
-            (std::vector<std::string>{"other.tmp", "source.model", "step-000001", "step-000004", "step-000005"}));
-  prune_checkpoints(folder.path(), 1, 4);
-  EXPECT_EQ(checkpoint_steps(folder.path()), (std::vector<Index>{4, 5}));
+  remove_unfinished_checkpoints(folder.path());
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"other.tmp", "source.model", "step-000005"}));
+}
+
+TEST_F(CheckpointTest, IsOfTheMomentItWasBegun) {
+  const Trained trained(3), read(4);
+  const CheckpointContent content = trained.content(1, folder.path()), into = read.content(1, folder.path());
+  const auto model = values_of(content.model), state = values_of(content.optimizer);
+  CheckpointWriter writer(folder.path(), alone);
+  for (const Index step : {1, 2}) {  // the second into the memory of the first
+    CheckpointContent next = content;
+    next.step = step;
+    writer.begin(next, CheckpointWriter::Tensors::copied);
+    EXPECT_TRUE(writer.busy());
+    for (const NamedTensor& named : content.model) fill(named.tensor, static_cast<double>(step));
+    for (const StateTensor& s : content.optimizer) fill(s.tensor, static_cast<double>(step));
+    const fs::path path = writer.finish();
+    EXPECT_FALSE(writer.busy());
+    verify_checkpoint(path);
+    read_tensors(path / kFiles[0], into.model);
+    read_optimizer(path, into.optimizer);
+    if (step == 1) {
+      EXPECT_EQ(values_of(into.model), model);
+      EXPECT_EQ(values_of(into.optimizer), state);
+    } else {
+      EXPECT_EQ(into.model[0].tensor.values<float>(),
+                std::vector<float>(into.model[0].tensor.values<float>().size(), 1));
+    }
+  }
+}
+
+TEST_F(CheckpointTest, AnUnfinishedOneLeavesNothing) {
+  const Trained trained(3);
+  {
+    CheckpointWriter writer(folder.path(), alone);
+    writer.begin(trained.content(1, folder.path()), CheckpointWriter::Tensors::copied);
+  }
+  EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"source.model"}));
 }
 
 TEST_F(CheckpointTest, AFailedWriteLeavesNothing) {

@@ -409,7 +409,8 @@ TEST_F(TrainerTest, PlanSaysWhatARunTakes) {
   for (std::vector<std::string> sets : std::vector<std::vector<std::string>>{
            {},
            {"model.block=serial", "batch.slots=4", "model.norm=layer", "model.activation=gelu"},
-           {"train.recompute=true", "optimizer.name=adafactor", "model.tied=false"}}) {
+           {"train.recompute=true", "optimizer.name=adafactor", "model.tied=false"},
+           {"train.checkpoint_every=3"}}) {
     sets.insert(sets.end(), larger.begin(), larger.end());
     fs::remove_all(a);
     const Recipe recipe = tiny_recipe(a, sets);
