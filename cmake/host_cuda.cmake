@@ -21,14 +21,14 @@ target_sources(unfurl_kernels PRIVATE $<TARGET_OBJECTS:unfurl_host_engine> ${sou
 target_compile_definitions(unfurl_kernels PUBLIC UNFURL_HOST_CUDA)
 
 # Compiles CUDA sources (paths from the root) as C++ into `target`, through one line of C++ each: the .cu itself may be
-# compiled by nvcc in the same tree.
+# compiled by nvcc in the same tree. A large frame touches every page of its stack, or it would step over the guard page.
 function(unfurl_execute_on_host target)
   foreach(source ${ARGN})
     set(wrapper ${PROJECT_BINARY_DIR}/host_cuda/${source}.cpp)
     file(CONFIGURE OUTPUT ${wrapper} CONTENT "#include \"${PROJECT_SOURCE_DIR}/${source}\"\n" @ONLY)
     target_sources(${target} PRIVATE ${wrapper})
     set_source_files_properties(${wrapper} PROPERTIES
-      COMPILE_OPTIONS "-fno-strict-aliasing;-ffp-contract=off;-Wno-unknown-pragmas;-Wno-pass-failed;-Wno-psabi"
+      COMPILE_OPTIONS "-fno-strict-aliasing;-fstack-clash-protection;-ffp-contract=off;-Wno-unknown-pragmas;-Wno-pass-failed;-Wno-psabi"
       SKIP_PRECOMPILE_HEADERS ON)
   endforeach()
 endfunction()

@@ -1,5 +1,7 @@
 #include "core/device.h"
 
+#include <stdexcept>
+
 #include "core/allocator.h"
 
 namespace unfurl {
@@ -21,6 +23,8 @@ struct Queues {
   static const Queues* made() {
     try {
       return new Queues;
+    } catch (const std::invalid_argument& error) {  // of the environment
+      user_error("{}", error.what());
     } catch (const std::exception& error) {  // a driver's: one of ours
       fail("{}", error.what());
     }
@@ -69,6 +73,8 @@ std::string why_unusable(Device device) {
   try {
     on_memory_queue(device, [](const auto&) {});
     return {};
+  } catch (const UserError&) {
+    throw;
   } catch (const std::exception& error) {
     return error.what();
   }

@@ -12,7 +12,7 @@
 namespace unfurl {
 
 /// Why `device` cannot be used here, as one line: it was not built in, or a driver, library or GPU is missing or too
-/// old. "" where it can.
+/// old. "" where it can. Throws UserError where what the environment asks of it is a mistake.
 std::string why_unusable(Device device);
 
 /// `cuda` where there is a GPU that can be used, else `cpu`.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/device/runtime.h"
+#include "kernels/host/engine.h"
 #include "kernels/thread_pool.h"
 
 namespace unfurl::kernels {
@@ -28,6 +29,7 @@ void poison([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
 
 HostCudaQueue::HostCudaQueue(int device, std::size_t shared_per_block) : shared_per_block_(shared_per_block) {
   if (device != 0) throw std::runtime_error("cuda: there is no device " + std::to_string(device) + ", only device 0");
+  host::settings();  // what is wrong with them is said before any kernel runs
 }
 HostCudaQueue::~HostCudaQueue() {
   scratch_of_graphs_.push_back(scratch_);

@@ -35,8 +35,12 @@ struct Settings {
   bool strict = true;      // a barrier after threads of the block have returned is a fault, though CUDA permits it
 };
 
-/// At first as the environment says: UNFURL_HOST_ORDER=in_order|reversed|random,
-/// UNFURL_HOST_COPIES=late|random|at_once, UNFURL_HOST_SEED, UNFURL_HOST_WORKERS.
+/// What the environment asks for: UNFURL_HOST_ORDER=in_order|reversed|random, UNFURL_HOST_COPIES=late|random|at_once,
+/// UNFURL_HOST_SEED, UNFURL_HOST_WORKERS. Throws std::invalid_argument, whose text is for the user, where one of them
+/// is none of these.
+Settings settings_asked();
+
+/// At first settings_asked().
 const Settings& settings();
 
 /// Other settings until the end of the scope. No kernel may be running at either end.

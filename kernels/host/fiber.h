@@ -42,9 +42,10 @@ class Stacks {
 #else
   static constexpr std::size_t kBytes = 64 << 10;
 #endif
+  static constexpr std::size_t kGuard = 4096;  // bytes that nobody may touch, below each
 
  private:
-  static constexpr std::size_t kGuard = 4096, kPitch = kBytes + kGuard;
+  static constexpr std::size_t kPitch = kBytes + kGuard;
   unsigned char* memory_ = nullptr;
   std::size_t count_ = 0;
   std::vector<int> free_;

@@ -1,7 +1,9 @@
 // Settings, statistics, and the blocks of a grid over OS threads.
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <cstdlib>
+#include <limits>
 #include <mutex>
 #include <numeric>
 #include <string>
@@ -12,30 +14,43 @@
 namespace unfurl::kernels::host {
 namespace {
 
+/// What the environment says; null: nothing.
+const char* asked(const char* variable) {
+  const char* value = std::getenv(variable);
+  return value != nullptr && *value != '\0' ? value : nullptr;
+}
+
+[[noreturn]] void refuse(const char* variable, const std::string& allowed, const char* value) {
+  throw std::invalid_argument(std::string("the environment variable ") + variable + " must be " + allowed + ", got \"" +
+                              value + "\"");
+}
+
 template <class Choice, std::size_t kCount>
 Choice choice(const char* variable, const char* const (&names)[kCount]) {
-  const char* value = std::getenv(variable);
+  const char* value = asked(variable);
   if (value == nullptr) return Choice{};
   for (std::size_t i = 0; i < kCount; ++i) {
     if (std::strcmp(value, names[i]) == 0) return static_cast<Choice>(i);
   }
   std::string all;
   for (const char* name : names) all += std::string(all.empty() ? "" : ", ") + name;
-  throw std::runtime_error(std::string(variable) + " is '" + value + "', not one of " + all);
+  refuse(variable, "one of " + all, value);
 }
 
-std::uint64_t number(const char* variable, std::uint64_t otherwise) {
-  const char* value = std::getenv(variable);
-  return value != nullptr ? std::strtoull(value, nullptr, 10) : otherwise;
+std::uint64_t number(const char* variable, std::uint64_t otherwise, std::uint64_t most) {
+  const char* value = asked(variable);
+  if (value == nullptr) return otherwise;
+  const char* const end = value + std::strlen(value);
+  std::uint64_t out = 0;
+  const auto [stop, problem] = std::from_chars(value, end, out);
+  if (problem != std::errc() || stop != end || out > most) {
+    refuse(variable, "a number from 0 to " + std::to_string(most), value);
+  }
+  return out;
 }
 
 Settings& mutable_settings() {
-  static Settings settings{
-      choice<Order>("UNFURL_HOST_ORDER", {"in_order", "reversed", "random"}),
-      choice<Copies>("UNFURL_HOST_COPIES", {"late", "random", "at_once"}),
-      number("UNFURL_HOST_SEED", 1),
-      static_cast<int>(number("UNFURL_HOST_WORKERS", 0)),
-  };
+  static Settings settings = settings_asked();
   return settings;
 }
 
@@ -94,6 +109,15 @@ ThreadPool& pool() {
 }
 
 }  // namespace
+
+Settings settings_asked() {
+  Settings out;
+  out.order = choice<Order>("UNFURL_HOST_ORDER", {"in_order", "reversed", "random"});
+  out.copies = choice<Copies>("UNFURL_HOST_COPIES", {"late", "random", "at_once"});
+  out.seed = number("UNFURL_HOST_SEED", out.seed, std::numeric_limits<std::uint64_t>::max());
+  out.workers = static_cast<int>(number("UNFURL_HOST_WORKERS", 0, 1024));
+  return out;
+}
 
 const Settings& settings() { return mutable_settings(); }
 

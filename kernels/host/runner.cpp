@@ -16,13 +16,14 @@ constinit thread_local ThreadView* current_thread = nullptr;
 constinit thread_local Runner* Runner::this_threads = nullptr;
 
 Runner& Runner::make_for_this_thread() {
+  catch_traps();
   static thread_local Runner runner;
   this_threads = &runner;
   return runner;
 }
 
 Runner::~Runner() {
-  if (arena != nullptr) ::munmap(arena, kArenaBytes);
+  if (arena != nullptr) ::munmap(arena - kArenaGuard, kArenaGuard + kArenaBytes);
   destroy_sanitizer_fibers();
 }
 
@@ -141,7 +142,14 @@ void Runner::leave(Fiber* fiber) {
   check_async_done(*fiber);
   fiber->state = State::done;
   --live;
-  fiber->warp->live &= ~(1u << fiber->lane);
+  Warp& warp = *fiber->warp;
+  warp.live &= ~(1u << fiber->lane);
+  for (int i = 0; i < warp.meeting_count; ++i) {
+    const Meeting& meeting = warp.meetings[i];
+    if ((meeting.mask >> fiber->lane & 1) == 0) continue;
+    fault("thread returns while %d lanes of its warp wait for it in %s at %s", std::popcount(meeting.arrived),
+          meeting.what->name, text(meeting.site));
+  }
   Barrier& all = barriers[0];
   if (all.arrived > 0 && all.expected == 0) {
     if (settings().strict) {
@@ -323,6 +331,7 @@ void Runner::run_block(const Launch& l, std::size_t number) {
   for (Warp& warp : warps) warp = Warp();
   bulk.clear();
   parked.clear();
+  trapped = false;
   first_ = last_ = 0;
   live = threads;
   unsigned linear = 0;

@@ -11,6 +11,7 @@
 #include "kernels/host/engine.h"
 #include "kernels/host/fiber.h"
 #include "kernels/host/sanitizers.h"
+#include "kernels/host/trap.h"
 
 namespace unfurl::kernels::host {
 
@@ -71,7 +72,8 @@ struct SharedArray {
   CallSite site;
 };
 
-inline constexpr std::size_t kArenaBytes = 1 << 20;
+/// The address space of a block's shared memory, and as much again before it, which nobody may touch.
+inline constexpr std::size_t kArenaBytes = 1 << 20, kArenaGuard = 1 << 20;
 
 /// What an OS thread needs to run blocks, kept from launch to launch.
 class Runner {
@@ -118,14 +120,24 @@ class Runner {
   std::vector<Fiber*> parked;
   Statistics statistics;
 
-  // Shared memory: the dynamic part, then each static array, red zones behind all.
+  // Shared memory: the dynamic part, then each static array, red zones behind all. Of the arena, only the pages that
+  // the kernel uses can be accessed.
   unsigned char* arena = nullptr;
-  std::size_t arena_used = 0;
+  std::size_t arena_used = 0, arena_open = 0;  // bytes
+  // The launch for which it was opened.
+  CallSite arena_site{};
+  std::size_t arena_dynamic = 0;
   static constexpr std::size_t kArrays = 64;
   std::vector<SharedArray> arrays;
   unsigned char* place_array(std::size_t offset, std::size_t bytes);
   void begin_shared();
   void end_shared();  // looks at the red zones
+
+  // An access to memory that is none (trap.h).
+  bool trapped = false;
+  const unsigned char* trap_address = nullptr;  // null: unknown, or the null pointer
+  void* top_of_stack() const;                   // as a stack pointer at the entry of a function
+  [[noreturn]] static void report_trap();
 
   // Copies in flight of the whole block, and mbarriers.
   BulkCopies bulk;
@@ -142,8 +154,10 @@ class Runner {
   void begin_sanitizers();
   void end_sanitizers();
   void destroy_sanitizer_fibers();
+  void open_arena(std::size_t end);
   static constexpr unsigned kSpareStacks = 128;
 
+  SignalStack signal_stack_;
   Stacks stacks_;
   std::unique_ptr<AsyncQueue[]> queues_;
   std::vector<Fiber*> ready_;  // a ring

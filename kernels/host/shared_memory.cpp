@@ -1,6 +1,8 @@
-// Shared memory: one arena a block, filled with NaNs when the block begins, a red zone behind every array.
+// Shared memory: one arena a block, filled with NaNs when the block begins, a red zone behind every array. What lies
+// behind the last one cannot be accessed.
 #include <sys/mman.h>
 
+#include <cstdio>
 #include <new>
 
 #include "kernels/host/runner.h"
@@ -8,52 +10,127 @@
 namespace unfurl::kernels::host {
 namespace {
 
-constexpr std::size_t kRedZone = 256;
-constexpr unsigned char kRed = 0xA5, kPoison = 0xFF;
+constexpr std::size_t kRedZone = 256, kPage = 4096;
+constexpr unsigned char kPoison = 0xFF;
+// Of red zones: read as float, double or bf16 it is a NaN, as a 32-bit or 64-bit integer an index far out of range.
+constexpr std::uint16_t kRed = 0x7FFD;
 
 constexpr std::size_t round_up(std::size_t value, std::size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
+/// A byte of kRed, which stands at even addresses.
+unsigned char red_at(const unsigned char* memory) {
+  return static_cast<unsigned char>(reinterpret_cast<std::uintptr_t>(memory) % 2 == 0 ? kRed : kRed >> 8);
+}
+
+void fill_red(unsigned char* begin, unsigned char* end) {
+  if (begin != end && reinterpret_cast<std::uintptr_t>(begin) % 2 != 0) *begin++ = kRed >> 8;
+  for (auto* at = reinterpret_cast<std::uint16_t*>(begin); at != reinterpret_cast<std::uint16_t*>(end); ++at)
+    *at = kRed;
+}
+
+/// The first and the last byte that is not red; null where all are.
+std::pair<const unsigned char*, const unsigned char*> changed(const unsigned char* begin, const unsigned char* end) {
+  std::uint16_t difference = 0;  // without a branch, so that it is over soon
+  const bool odd = reinterpret_cast<std::uintptr_t>(begin) % 2 != 0;
+  for (auto* at = reinterpret_cast<const std::uint16_t*>(begin + (odd ? 1 : 0));
+       at < reinterpret_cast<const std::uint16_t*>(end); ++at) {
+    difference = static_cast<std::uint16_t>(difference | (*at ^ kRed));
+  }
+  if (difference == 0 && (!odd || *begin == red_at(begin))) return {};
+  const auto touched = [](const unsigned char& byte) { return byte != red_at(&byte); };
+  const unsigned char* first = std::find_if(begin, end, touched);
+  const unsigned char* last = end - 1;
+  while (!touched(*last)) --last;
+  return {first, last};
+}
+
 }  // namespace
 
-// An array at `offset`: poisoned, with a red zone from its last byte on. Sanitizers see both.
+/// Up to `end`, in whole pages.
+void Runner::open_arena(std::size_t end) {
+  end = round_up(end, kPage);
+  if (end > kArenaBytes) fault("more shared memory than the engine has");
+  if (end <= arena_open) return;
+  if (::mprotect(arena + arena_open, end - arena_open, PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
+  arena_open = end;
+}
+
+// An array at `offset`: poisoned, with a red zone from its last byte to the end of the page, of which the next array
+// leaves at least kRedZone bytes. Sanitizers see both.
 unsigned char* Runner::place_array(std::size_t offset, std::size_t bytes) {
   const std::size_t end = round_up(offset + bytes, 16) + kRedZone;
-  if (end > kArenaBytes) fault("more shared memory than the engine has");
-  unsigned char* memory = arena + offset;
-  allow(memory, end - offset);
+  open_arena(end);
+  unsigned char *const memory = arena + offset, *const zone = memory + bytes, *const gap = arena + arena_used;
+  unsigned char* const zone_end = arena + round_up(end, kPage);
+  allow(gap, static_cast<std::size_t>(zone_end - gap));
+  fill_red(gap, memory);  // what alignment leaves out
   fill_bytes(memory, kPoison, bytes);
-  fill_bytes(memory + bytes, kRed, end - offset - bytes);
-  mark_uninitialised(memory, bytes);
-  forbid(memory + bytes, end - offset - bytes);
+  fill_red(zone, zone_end);
+  mark_uninitialised(gap, static_cast<std::size_t>(zone_end - gap));
+  forbid(gap, offset - arena_used);
+  forbid(zone, static_cast<std::size_t>(zone_end - zone));
   arena_used = end;
   return memory;
 }
 
 void Runner::begin_shared() {
-  if (arena == nullptr || kThreadSanitizer) {  // a new mapping has no history
-    const int fixed = arena == nullptr ? 0 : MAP_FIXED;
-    const std::size_t bytes = arena == nullptr ? kArenaBytes : round_up(arena_used, 4096);
-    void* memory = ::mmap(arena, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | fixed, -1, 0);
+  const auto map = [](void* at, std::size_t bytes, int protection, int fixed) {
+    void* memory = ::mmap(at, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | fixed, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
-    arena = static_cast<unsigned char*>(memory);
+    return static_cast<unsigned char*>(memory);
+  };
+  if (arena == nullptr) {
+    arena = map(nullptr, kArenaGuard + kArenaBytes, PROT_NONE, 0) + kArenaGuard;
+  } else if (kThreadSanitizer && arena_open > 0) {  // a new mapping has no history
+    map(arena, arena_open, PROT_READ | PROT_WRITE, MAP_FIXED);
   }
+  const std::size_t needed = round_up(launch->shared_bytes, 16) + kRedZone;
+  if (arena_open > round_up(needed, kPage) &&
+      (!same(launch->site, arena_site) || launch->shared_bytes != arena_dynamic)) {  // another kernel had more
+    if (::mprotect(arena, arena_open, PROT_NONE) != 0) throw std::bad_alloc();
+    arena_open = 0;
+  }
+  arena_site = launch->site;
+  arena_dynamic = launch->shared_bytes;
+  arena_used = 0;
   arrays.clear();
   arrays.reserve(kArrays);
   forbid(arena, kArenaBytes);
   arrays.push_back({nullptr, place_array(0, launch->shared_bytes), launch->shared_bytes, "dynamic", launch->site});
 }
 
+// A write between two arrays is told of the nearer one.
 void Runner::end_shared() {
   allow(arena, kArenaBytes);
+  const SharedArray* const after_last = arrays.data() + arrays.size();
   for (const SharedArray& array : arrays) {
-    const unsigned char* end = array.memory + array.bytes;
-    for (std::size_t i = 0; i < kRedZone; ++i) {
-      if (end[i] == kRed) continue;
-      throw_fault("kernel launched at %s: write %zu bytes past the end of shared array '%s' of %s [block (%u,%u,%u)]",
-                  text(launch->site), i, array.name, text(array.site), block.index.x, block.index.y, block.index.z);
+    const SharedArray* const next = &array + 1 != after_last ? &array + 1 : nullptr;
+    const unsigned char *const end = array.memory + array.bytes, *const zone_end =
+                                                                     next != nullptr
+                                                                         ? next->memory
+                                                                         : arena + round_up(arena_used, kPage);
+    const auto [first, last] = changed(end, zone_end);
+    if (first == nullptr) continue;
+    char where[400];
+    const auto describe = [&where](std::ptrdiff_t bytes, const char* side, const SharedArray& of, std::size_t at) {
+      return at + static_cast<std::size_t>(std::snprintf(where + at, sizeof where - at,
+                                                         "%s%td bytes %s of shared array '%s' of %s",
+                                                         at > 0 ? ", " : "", bytes, side, of.name, text(of.site)));
+    };
+    const char *const past = "past the end", *const ahead = "before the start";
+    if (next == nullptr) {
+      describe(first - end, past, array, 0);
+    } else if (array.bytes == 0) {
+      describe(next->memory - first, ahead, *next, 0);
+    } else if (next->memory - last <= first - end) {
+      describe(first - end, past, array, describe(next->memory - first, ahead, *next, 0));
+    } else {
+      describe(next->memory - first, ahead, *next, describe(first - end, past, array, 0));
     }
+    throw_fault("kernel launched at %s: write %s [block (%u,%u,%u)]", text(launch->site), where, block.index.x,
+                block.index.y, block.index.z);
   }
 }
 

@@ -2,8 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/device/reduce.h"
@@ -254,6 +256,100 @@ TEST(HostEngine, SharedMemoryStartsAsNaNs) {
   EXPECT_EQ(out[1], 38);
   EXPECT_EQ(out[2], 0);
   EXPECT_EQ(out[3], 0);
+}
+
+// What a read past the end gives is nothing that a computation could hide.
+__global__ void past_the_end(double* out, int odd) {
+  UNFURL_SHARED(float, floats, [7]);
+  UNFURL_SHARED(unsigned char, bytes, [3]);
+  UNFURL_SHARED(double, doubles, [2]);
+  const auto* const after = reinterpret_cast<const unsigned char*>(bytes) + 3 + odd;  // even: a bf16 stands there
+  bf16 half;
+  std::memcpy(&half, after, sizeof half);
+  const float* const past_floats = floats + 7;
+  const double* const past_doubles = doubles + 2;
+  int index = 0;
+  std::int64_t wide = 0;
+  std::memcpy(&index, past_floats, sizeof index);
+  std::memcpy(&wide, past_doubles, sizeof wide);
+  out[0] = static_cast<double>(past_floats[0]);
+  out[1] = past_doubles[0];
+  out[2] = static_cast<double>(to_float(half));
+  out[3] = index;
+  out[4] = static_cast<double>(wide);
+}
+
+TEST(HostEngine, AReadPastTheEndOfSharedMemoryShows) {
+  if (kAddressSanitizer || kMemorySanitizer) GTEST_SKIP() << "would report it";
+  std::vector<double> out(5);
+  launch(HostCudaQueue(), past_the_end, dim3(1), dim3(1), 0, out.data(), 1);
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(std::isnan(out[static_cast<std::size_t>(i)])) << i;
+  EXPECT_GT(out[3], 2e9);
+  EXPECT_GT(out[4], 9e18);
+}
+
+// What one kernel may use, the next one that uses less may not, and what is behind it is red again.
+__global__ void large(float* out) {
+  UNFURL_SHARED(float, all, [40000]);
+  for (int i = 0; i < 40000; ++i) all[i] = 1;
+  out[0] = all[39999];
+}
+__global__ void small(float* out, int past) {
+  UNFURL_SHARED(float, few, [4]);
+  float* const values = few;
+  if (past >= 0) values[4 + past] = 2;
+  out[0] = 1;
+}
+
+TEST(HostEngine, SharedMemoryOfAnEarlierKernelIsOutOfReach) {
+  if (kAddressSanitizer || kThreadSanitizer || kMemorySanitizer) GTEST_SKIP() << "would report it";
+  const HostCudaQueue queue;
+  float out = 0;
+  for (int i = 0; i < 3; ++i) {
+    launch(queue, large, dim3(1), dim3(1), 0, &out);
+    EXPECT_NE(fault_of([&] {
+                launch(queue, small, dim3(1), dim3(1), 0, &out, 10000);
+              }).find("access 40000 bytes past the end of shared array 'few'"),
+              std::string::npos);
+    launch(queue, large, dim3(1), dim3(1), 0, &out);
+    EXPECT_NE(fault_of([&] {
+                launch(queue, small, dim3(1), dim3(1), 0, &out, 500);  // within the page, behind the red zone
+              }).find("write 2000 bytes past the end of shared array 'few'"),
+              std::string::npos);
+    EXPECT_EQ(fault_of([&] { launch(queue, small, dim3(1), dim3(1), 0, &out, -1); }), "none");
+  }
+}
+
+TEST(HostEngine, WhatTheEnvironmentAsksForIsChecked) {
+  if (kMemorySanitizer) GTEST_SKIP() << "strings are of a library that is not instrumented";
+  const auto asked = [](const char* variable, const char* value) {
+    const char* const before = std::getenv(variable);
+    const std::string kept = before != nullptr ? before : "";
+    ::setenv(variable, value, 1);
+    std::string problem;
+    host::Settings settings;
+    try {
+      settings = host::settings_asked();
+    } catch (const std::invalid_argument& error) {
+      problem = error.what();
+    }
+    ::setenv(variable, kept.c_str(), 1);
+    return std::pair(settings, problem);
+  };
+  EXPECT_EQ(asked("UNFURL_HOST_ORDER", "reversed").first.order, host::Order::reversed);
+  EXPECT_EQ(asked("UNFURL_HOST_COPIES", "at_once").first.copies, host::Copies::at_once);
+  EXPECT_EQ(asked("UNFURL_HOST_SEED", "18446744073709551615").first.seed, ~std::uint64_t{0});
+  EXPECT_EQ(asked("UNFURL_HOST_WORKERS", "3").first.workers, 3);
+  EXPECT_EQ(asked("UNFURL_HOST_SEED", "").second, "");
+  EXPECT_EQ(asked("UNFURL_HOST_ORDER", "backwards").second,
+            "the environment variable UNFURL_HOST_ORDER must be one of in_order, reversed, random, got \"backwards\"");
+  EXPECT_NE(asked("UNFURL_HOST_COPIES", "never").second, "");
+  EXPECT_EQ(asked("UNFURL_HOST_WORKERS", "many").second,
+            "the environment variable UNFURL_HOST_WORKERS must be a number from 0 to 1024, got \"many\"");
+  for (const char* bad : {"-1", "x", "7x", " 7", "1e3", "18446744073709551616"}) {
+    EXPECT_NE(asked("UNFURL_HOST_SEED", bad).second, "") << bad;
+  }
+  for (const char* bad : {"-1", "1025", "2 "}) EXPECT_NE(asked("UNFURL_HOST_WORKERS", bad).second, "") << bad;
 }
 
 __global__ void spin(int* out) {

@@ -17,6 +17,9 @@ expect_found(skipped_barrier in_order "${engine}thread returns while 7 others wa
 expect_found(skipped_barrier random "${engine}(__syncthreads at ${at} after 1 threads|thread returns while [0-9]+ others)")
 expect_found(return_before_barrier in_order "${engine}__syncthreads at ${at} after 56 threads of the block have returned")
 expect_found(returned_lane_in_mask in_order "${engine}__shfl_xor_sync at ${at}: lanes 00000001 of the mask have returned")
+expect_found(returned_lane_in_syncwarp in_order "${engine}__syncwarp at ${at}: lanes 00000001 of the mask have returned")
+expect_found(return_before_syncwarp in_order
+  "${engine}thread returns while 31 lanes of its warp wait for it in __syncwarp at ${at} .block .0,0,0. thread .31,0,0..")
 expect_found(divergent_shuffle in_order
   "${engine}divergent warp: lane 1 is in __shfl_xor_sync at ${at} with mask ffffffff, others in __shfl_xor_sync at ${at}")
 expect_found(lane_outside_its_mask in_order "${engine}__shfl_xor_sync at ${at}: lane 16 is not in its mask 0000ffff")
@@ -46,6 +49,15 @@ if(NOT UNFURL_SANITIZE)
   expect_found(product_operand_overwritten in_order "wrong:")
   expect_found(past_static_array in_order "${engine}write 0 bytes past the end of shared array 'buffer' of ${at}")
   expect_found(past_dynamic_array in_order "${engine}write 8 bytes past the end of shared array 'dynamic' of ${at}")
+  expect_found(before_static_array in_order
+    "${engine}write 4 bytes before the start of shared array 'buffer' of ${at}, 252 bytes past the end of shared array 'other'")
+  expect_found(far_past_array in_order
+    "${engine}access 158976 bytes past the end of shared array 'buffer' of ${at} .block .0,0,0. thread .17,0,0..")
+  expect_found(far_before_array in_order
+    "${engine}access 4000 bytes before the start of shared array 'buffer' of ${at} .block .0,0,0. thread .17,0,0..")
+  expect_found(through_a_null_pointer in_order "${engine}access through a null pointer")
+  expect_found(stack_overflow in_order
+    "${engine}stack overflow: a thread has 65536 bytes here .block .0,0,0. thread .200,0,0..")
   expect_found(missing_barrier in_order "wrong:")
   expect_found(missing_barrier_forward reversed "wrong:")
   expect_found(missing_barrier_forward random "wrong:")
@@ -60,6 +72,9 @@ if(NOT UNFURL_SANITIZE)
 elseif(UNFURL_SANITIZE STREQUAL "address")
   expect_found(past_static_array in_order "use-after-poison")
   expect_found(past_dynamic_array in_order "use-after-poison")
+  expect_found(before_static_array in_order "use-after-poison")
+  expect_found(far_past_array in_order "use-after-poison")
+  expect_found(stack_overflow in_order "stack-overflow on address")
   expect_found(past_array_in_struct in_order "index 256 out of bounds for type")
   expect_found(past_global_array in_order "heap-buffer-overflow")
   expect_found(shift_too_far in_order "shift exponent [0-9]+ is too large")

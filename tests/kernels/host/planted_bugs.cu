@@ -58,6 +58,20 @@ __global__ void returned_lane_in_mask(float* out, const float* in) {
   out[t] = __shfl_xor_sync(0xffffffffu, in[t], 1);
 }
 
+__global__ void returned_lane_in_syncwarp(float* out, const float* in) {
+  const unsigned t = threadIdx.x;
+  if (t == 0) return;
+  __syncwarp();
+  out[t] = in[t];
+}
+
+__global__ void return_before_syncwarp(float* out, const float* in) {
+  const unsigned t = threadIdx.x;
+  if (t == 31) return;
+  __syncwarp();
+  out[t] = in[t];
+}
+
 __global__ void divergent_shuffle(float* out, const float* in) {
   const unsigned t = threadIdx.x;
   if (t % 2 == 1) {
@@ -202,6 +216,53 @@ __global__ void past_dynamic_array(float* out, const float* in) {
   out[t] = t == 255 ? in[t] : buffer.values[t];
 }
 
+__global__ void before_static_array(float* out, const float* in) {
+  UNFURL_SHARED(float, other, [kThreads]);
+  UNFURL_SHARED(float, buffer, [kThreads]);
+  const unsigned t = threadIdx.x;
+  other[t] = in[t];
+  float* const values = buffer;
+  values[static_cast<int>(t) - 1] = in[t];
+  __syncthreads();
+  out[t] = t < 255 ? buffer[t] : other[0];
+}
+
+__global__ void far_past_array(float* out, const float* in) {
+  UNFURL_SHARED(float, buffer, [kThreads]);
+  const unsigned t = threadIdx.x;
+  float* const values = buffer;
+  values[t == 17 ? 40000 : t] = in[t];
+  __syncthreads();
+  out[t] = buffer[t];
+}
+
+__global__ void far_before_array(float* out, const float* in) {
+  UNFURL_SHARED(float, buffer, [kThreads]);
+  const unsigned t = threadIdx.x;
+  buffer[t] = in[t];
+  const float* const values = buffer;
+  __syncthreads();
+  out[t] = t == 17 ? values[-1000] : buffer[t];
+}
+
+__global__ void through_a_null_pointer(float* out, const float* in) {
+  const unsigned t = threadIdx.x;
+  const float* const none = in[t] < 1e9f ? nullptr : in;
+  out[t] = none[0];
+}
+
+// Needs more stack the larger the input is.
+float deep(const float* in, int depth) {
+  volatile float frame[1000];
+  for (float& value : const_cast<float(&)[1000]>(frame)) value = *in;
+  return depth == 0 ? frame[7] : deep(in, depth - 1) + frame[depth];
+}
+
+__global__ void stack_overflow(float* out, const float* in) {
+  const unsigned t = threadIdx.x;
+  out[t] = deep(in, t == 200 ? 900 : 1);
+}
+
 __global__ void past_array_in_struct(float* out, const float* in) {
   struct Pair {
     float first[kThreads], second[kThreads];
@@ -326,6 +387,8 @@ const Planted kPlanted[] = {
     UNFURL_BUG(skipped_barrier, turned),
     UNFURL_BUG(return_before_barrier, nullptr),
     UNFURL_BUG(returned_lane_in_mask, nullptr),
+    UNFURL_BUG(returned_lane_in_syncwarp, nullptr),
+    UNFURL_BUG(return_before_syncwarp, nullptr),
     UNFURL_BUG(divergent_shuffle, nullptr),
     UNFURL_BUG(lane_outside_its_mask, nullptr),
     UNFURL_BUG(shuffle_from_outside_the_mask, nullptr),
@@ -344,6 +407,11 @@ const Planted kPlanted[] = {
                [](const float* in, int t) { return 5 * in[255 - t] + 0 + 1 + 2 + 3; }),
     UNFURL_BUG(past_static_array, before),
     UNFURL_BUG(past_dynamic_array, same),
+    UNFURL_BUG(before_static_array, nullptr),
+    UNFURL_BUG(far_past_array, same, 1, 0),
+    UNFURL_BUG(far_before_array, same, 1, 0),
+    UNFURL_BUG(through_a_null_pointer, nullptr),
+    UNFURL_BUG(stack_overflow, nullptr),
     UNFURL_BUG(past_array_in_struct, nullptr),
     UNFURL_BUG(past_global_array, nullptr),
     UNFURL_BUG(misaligned_vector, nullptr),
