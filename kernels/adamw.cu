@@ -1,3 +1,5 @@
+// One pass over flat buffers, bound by their bytes: weight, m, v and gradient are read and written once, the bf16 copy
+// and the cleared gradient on the way. What changes from step to step is read from device memory.
 #include "kernels/adamw.h"
 
 #include <cmath>

@@ -35,6 +35,7 @@ struct GeneralShared {
   float columns[2][kGeneralSide][kColumns];  // of the matrices that p and ds are multiplied by
   Span spans[kGeneralSide];
 };
+static_assert(sizeof(GeneralShared) <= 81 * 1024, "two blocks on a multiprocessor of sm_80");
 
 /// sums[i] = left(4 warp + i) . right(lane), both rows of `dim` elements, null for zeros. Synchronises the block.
 template <class T, class Left, class Right>

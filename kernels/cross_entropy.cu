@@ -35,7 +35,8 @@ UNFURL_DEVICE void ignore_row(const CrossEntropy<T>& a, Index row) {
 }
 
 constexpr int kThreads = 512;
-constexpr Index kSharedBytes = 160 << 10;  // what sm_80 and sm_90 have
+constexpr Index kSharedBytes = 160 << 10;  // of the widest row that is copied
+static_assert(kSharedBytes + 2 * sizeof(BlockScratch) <= 163 * 1024, "one block on a multiprocessor of sm_80");
 
 /// A thread copies, reads and replaces the vectors threadIdx.x, threadIdx.x + blockDim.x, ..., so that it waits for its
 /// own copies alone.

@@ -1,3 +1,5 @@
+// The mask is never stored: an element's place in the tensor addresses its random number, forward and backward alike. A
+// call of Philox gives the numbers of four neighbours.
 #include "kernels/dropout.h"
 
 #include <cmath>

@@ -1,3 +1,5 @@
+// Sums, scaling, filling, conversion: one read and one write of every element (kernels/map.cuh). Rows that a list
+// chooses are gathered and scattered by kernels/copy_rows.cuh.
 #include "kernels/elementwise.h"
 
 #include "kernels/copy_rows.cuh"

@@ -1,3 +1,5 @@
+// Gated activations, one read and one write of every element (kernels/map.cuh); backward computes the activation again
+// from the gate.
 #include "kernels/glu.h"
 
 #include "kernels/map.cuh"

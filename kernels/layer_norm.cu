@@ -1,3 +1,4 @@
+// LayerNorm: kernels/norm.cuh with means and a bias.
 #include "kernels/layer_norm.h"
 
 #include "kernels/norm.cuh"

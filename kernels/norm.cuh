@@ -4,14 +4,13 @@
 //   dx = ds + rstd (g - [mean_c(g)] - xhat mean_c(g xhat)),   dgain = sum_r(dy xhat),   dbias = sum_r(dy)
 //
 // All of it is bound by memory, so every element is read and written once:
+//
 //  - forward: a row stays in the registers of a warp (or of eight, where it is wide), each lane with up to eight
-//  vectors
-//    of 16 bytes in flight; there is no barrier where one warp suffices. The sum with the residual is rounded to T
-//    before anything is made of it, since backward will see it so;
+//    vectors of 16 bytes in flight; there is no barrier where one warp suffices. The sum with the residual is rounded
+//    to T before anything is made of it, since backward will see it so;
 //  - backward: a thread keeps its column vectors for all rows of its block, several rows in flight at a time, and sums
-//  the
-//    parameter gradients in registers. Each block writes one partial sum; a second kernel adds the partials in order.
-//    The number of blocks depends on the shape alone, so the bits do not depend on the device;
+//    the parameter gradients in registers. Each block writes one partial sum; a second kernel adds the partials in
+//    order. The number of blocks depends on the shape alone, so the bits do not depend on the device;
 //  - rows that vectors cannot read (odd strides or widths), or that are too wide, take the general kernels below.
 #pragma once
 #include "kernels/device/reduce.h"

@@ -1,3 +1,5 @@
+// Before the update: the gradient's sum of squares, one partial sum in double a block of a fixed number of elements;
+// then one block adds them in order and decides, on the device, on clipping, skipping and bias correction.
 #include "kernels/optimizer_step.h"
 
 #include "kernels/device/reduce.h"

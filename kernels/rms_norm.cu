@@ -1,3 +1,4 @@
+// RMSNorm: kernels/norm.cuh without means and bias.
 #include "kernels/rms_norm.h"
 
 #include "kernels/norm.cuh"

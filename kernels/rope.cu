@@ -1,3 +1,5 @@
+// A thread turns the same dimensions of several heads of a token, so that it reads their angles once, from a table that
+// the host has computed.
 #include "kernels/rope.h"
 
 #include <cmath>

@@ -1,3 +1,4 @@
+// A sum in double by one block, in an order that the count alone fixes.
 #include "kernels/sum.h"
 
 #include "kernels/device/device.h"

@@ -1,6 +1,7 @@
 // Instructions of Hopper (sm_90a), one function each as in ptx.h: mbarriers, tile copies by the tensor memory
 // accelerator, warpgroup matrix products, named barriers, register budgets. On other devices they trap: launch kernels
-// that use them only where DeviceProperties::major is 9. On the host they run.
+// that use them only where DeviceProperties::major is 9. On the host they run. No kernel of this project uses them yet:
+// attention takes mma.sync everywhere. tests/kernels/ptx_conformance.cu does, and the engine's tests.
 //
 // Tiles lie in shared memory in rows of 128 bytes (64 bf16) with 128-byte swizzle, from a multiple of 1024 bytes on:
 // the 16-byte piece p of row r is at 128 r + 16 (p ^ (r mod 8)).

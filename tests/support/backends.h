@@ -8,14 +8,12 @@
 //     so that every number of threads (CPU), every schedule and seed (CUDA executed on the CPU) or every run (GPU) must
 //     give the same bits;
 //  2. write the formula once, `template <class S, class T> reference(...)`, computing in S and rounding each
-//  operation's
-//     output with rounded<T>(value): reference<double, double> is what is right, reference<float, T> the plain
-//     computation in T's precision. The gradient's reference starts from what the kernel itself saved;
+//     operation's output with rounded<T>(value): reference<double, double> is what is right, reference<float, T> the
+//     plain computation in T's precision. The gradient's reference starts from what the kernel itself saved;
 //  3. compare with expect_matches<T>(got[0], exact.y, plain.y, tolerance, "y"): in bf16 the greatest error may be twice
 //     that of the plain computation, in float and double it is `tolerance`;
 //  4. run the cases with on_backends([&]<class Queue, class T>() { check<Queue, T>(c); }): the CPU's kernels in float
-//  and
-//     double, and the CUDA kernels in float and bf16, as far as the binary has them and there is a GPU.
+//     and double, and the CUDA kernels in float and bf16, as far as the binary has them and there is a GPU.
 //
 // Shapes are odd and ragged on purpose, and wrap every pipeline: at least 2 * stages + 1 tiles.
 #pragma once

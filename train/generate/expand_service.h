@@ -1,8 +1,8 @@
 // unfurl expand --jsonl: requests on one stream, answers on the other, a JSON object a line, in order.
 //
 //   {"query": "a tower", "id"?: any, "n"?, "diverse"?, "steps"?, "prefix"?, "seed"?, "temperature"?, "top_p"?,
-//   "top_k"?, "min_p"?,
-//    "max_tokens"?, "max_words"?, "keep"?: "verbatim" | "free", "ban"?: [phrase, ...], "expand"?: false}
+//    "top_k"?, "min_p"?, "max_tokens"?, "max_words"?, "keep"?: "verbatim" | "free", "ban"?: [phrase, ...],
+//    "expand"?: false}
 //   -> {"id", "query", "seed", "expansions": [{"text", "ended", ...}], "warning"?}
 //   -> {"id", "query", "expansions": [the query itself], "error"}   where the request has a mistake
 //   -> {"error"}                                                    where the line is no request; the service goes on

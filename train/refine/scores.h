@@ -1,8 +1,7 @@
 // The second step of re-fine-tuning: the terms of every prompt's score. The file only grows, a prompt a line:
 //
-//   {"key": "92ab.../0", "query": "a tower", "prompt": "a tower, oil painting", "terms": {"sim_query_image": 0.31,
-//   ...},
-//    "image_side": "atelier (simulated)", "simulated": true}
+//   {"key": "92ab.../0", "query": "a tower", "prompt": "a tower, oil painting",
+//    "terms": {"sim_query_image": 0.31, ...}, "image_side": "atelier (simulated)", "simulated": true}
 //
 // Where no term in use needs an image there are only the terms that need none.
 #pragma once
