@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Checks the format of every source file, and reads every one with clang-tidy; fails on the first kind of finding.
-# usage: scripts/lint.sh            all of it: about half an hour of one core
+# Checks the format of every source file, and reads every one with clang-tidy, CUDA kernels in the form in which the CPU
+# executes them; fails on the first kind of finding.
+# usage: scripts/lint.sh            all of it: about forty minutes of one core
 #        scripts/lint.sh --format   the format alone: seconds
-#        scripts/lint.sh FILE.cpp...
+#        scripts/lint.sh FILE.cpp|FILE.cu...
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,15 +26,20 @@ echo "lint: the format of ${#sources[@]} files is right"
 if [[ ${1:-} == --format ]]; then exit 0; fi
 
 # clang cannot read GCC's precompiled headers, knows not all of its warnings and pragmas, and calls more things shadows.
-cmake --preset cpu -B build/lint -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON >/dev/null
-if (($# > 0)); then
-  units=("$@")
-else
-  # Those of other backends are no part of this build.
-  mapfile -t units < <(for source in "${sources[@]}"; do
-    if grep --quiet --fixed-strings "\"file\": \"$PWD/$source\"" build/lint/compile_commands.json; then echo "$source"; fi
-  done)
-fi
+cmake --preset host-cuda -B build/lint -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON >/dev/null
+chosen=("$@")
+if (($# == 0)); then chosen=("${sources[@]}"); fi
+units=()
+for source in "${chosen[@]}"; do
+  unit=$source
+  if [[ $source == *.cu ]]; then unit=build/lint/host_cuda/$source.cpp; fi  # one line, which includes it
+  if grep --quiet --fixed-strings "\"file\": \"$PWD/$unit\"" build/lint/compile_commands.json; then
+    units+=("$unit")
+  elif (($# > 0)); then
+    echo "lint: $source is compiled by no build for the CPU" >&2
+    exit 2
+  fi  # headers are read with what includes them; what only a build for GPUs contains is not read
+done
 printf '%s\0' "${units[@]}" |
   xargs --null --max-args=1 --max-procs="$(nproc)" \
     clang-tidy -p build/lint --quiet --extra-arg=-Wno-unknown-warning-option \

@@ -17,6 +17,8 @@
 #endif
 #endif
 
+// NOLINTBEGIN(bugprone-reserved-identifier): the names are CUDA's
+
 #define __global__
 #define __device__
 #define __host__
@@ -211,3 +213,5 @@ constexpr std::common_type_t<A, B> max(A a, B b) {
 [[noreturn]] inline void __trap() { host::fault("__trap()"); }
 
 }  // namespace unfurl::kernels::device::inline host_executed
+
+// NOLINTEND(bugprone-reserved-identifier)

@@ -162,7 +162,7 @@ TEST(HostEngine, BlocksReduce) {
     });
     const float sum = std::accumulate(in.begin(), in.end(), 0.0f);
     for (int t = 0; t < n; ++t) {
-      const float* mine = &results[0][static_cast<std::size_t>(3 * t)];
+      const float* mine = &results[0][3 * static_cast<std::size_t>(t)];
       EXPECT_NEAR(mine[0], sum, 1e-4);
       EXPECT_EQ(mine[1], *std::max_element(in.begin(), in.end()));
       const auto warp = in.begin() + t / 32 * 32;
@@ -187,7 +187,7 @@ TEST(HostEngine, ShufflesGoWhereTheirDefinitionsSay) {
       launch(HostCudaQueue(), shuffles, dim3(1), dim3(64), 0, out.data(), argument, width);
       for (int t = 0; t < 64; ++t) {
         const int first = t / width * width, i = t - first;
-        const int* mine = &out[static_cast<std::size_t>(4 * t)];
+        const int* mine = &out[4 * static_cast<std::size_t>(t)];
         EXPECT_EQ(mine[0], 100 + first + argument % width);
         EXPECT_EQ(mine[1], 100 + (i >= argument ? t - argument : t));
         EXPECT_EQ(mine[2], 100 + (i + argument < width ? t + argument : t));

@@ -27,7 +27,7 @@ __global__ void divergent_barrier(float* out, const float* in) {
   UNFURL_SHARED(float, buffer, [kThreads]);
   const unsigned t = threadIdx.x;
   buffer[t] = in[t];
-  if (t < 128) {
+  if (t < 128) {  // NOLINT(bugprone-branch-clone): two barriers
     __syncthreads();
   } else {
     __syncthreads();
