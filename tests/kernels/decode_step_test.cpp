@@ -16,14 +16,6 @@ using kernels::DecodeState;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-/// body.operator()<Queue, T>() for the backends that run CUDA kernels.
-template <class Body>
-void on_device_backends(const Body& body) {
-  on_backends([&]<class Queue, class T>() {
-    if constexpr (!std::is_same_v<Queue, kernels::CpuQueue>) body.template operator()<Queue, T>();
-  });
-}
-
 template <class Queue>
 DecodeState read(const Guarded<DecodeState, Queue>& state) {
   EXPECT_TRUE(state.intact());

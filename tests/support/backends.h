@@ -62,6 +62,14 @@ void on_backends(const Body& body) {
 #endif
 }
 
+/// The same for the backends that run CUDA kernels alone.
+template <class Body>
+void on_device_backends(const Body& body) {
+  on_backends([&]<class Queue, class T>() {
+    if constexpr (!std::is_same_v<Queue, kernels::CpuQueue>) body.template operator()<Queue, T>();
+  });
+}
+
 #if defined(UNFURL_HOST_CUDA)
 /// run() under every schedule; the first result, which the others must equal. Sanitizers have a look at one or two:
 /// ThreadSanitizer sees races whatever the order, but for one of many threads at random. The random
