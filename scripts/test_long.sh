@@ -6,7 +6,7 @@
 #   training     fifty steps of palm-tiny on CUDA executed on the CPU (and on a GPU) against the CPU's
 #   kills        a training run is killed at random moments, again and again; it must end in the bits of one that was not
 #   fuzz         damaged files and arguments: each must give one line and an exit code, under AddressSanitizer
-#   budgets      registers and spills of every CUDA kernel, and a clean build of them
+#   budgets      registers and spills of every CUDA kernel, and a build of all programs for GPUs
 #   lint         format, clang-tidy
 #   --seed N     the series' first seed (default 1); a failure names the seed that repeats it
 #   --seeds N    random orders for `schedules` (default 50)
@@ -84,7 +84,7 @@ fuzz() {
 budgets() {
   run scripts/ptxas_report.py
   # Without nvcc, the report has said so.
-  if command -v nvcc >/dev/null || compgen -G '/usr/local/cuda*/bin/nvcc' >/dev/null; then build cuda unfurl_kernels; fi
+  if command -v nvcc >/dev/null || compgen -G '/usr/local/cuda*/bin/nvcc' >/dev/null; then build cuda; fi
 }
 lint() { run scripts/lint.sh; }
 
