@@ -237,9 +237,10 @@ void describe(Schema& schema, ScheduleConfig& config) {
 }
 
 void describe(Schema& schema, SpikeConfig& config) {
-  schema.field("policy", config.policy,
-               "continue: they are noted; skip: and change no weights; rewind: and the run goes back to a checkpoint and "
-               "leaves their pairs out");
+  schema.field(
+      "policy", config.policy,
+      "continue: they are noted; skip: and change no weights; rewind: and the run goes back to a checkpoint and "
+      "leaves their pairs out");
   schema.field("window", config.window, "steps before that the norm is compared with", between(2, 100000));
   schema.field("threshold", config.threshold, "standard deviations above their mean; 0: off", between(0, 1e6));
   schema.field("rewinds", config.rewinds, "going back so often, without a new checkpoint between, ends the run",

@@ -171,7 +171,7 @@ struct TrainConfig {
   std::int64_t validation_tokens = 20000;  // 0: all
   std::int64_t checkpoint_every = 500;     // 0: only at the end
   std::int64_t keep = 2;
-  std::int64_t keep_every = 0;  // 0: off
+  std::int64_t keep_every = 0;           // 0: off
   std::int64_t early_stop_patience = 0;  // 0: off
   std::int64_t non_finite_limit = 10;
   bool recompute = false;
