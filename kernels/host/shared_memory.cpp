@@ -2,8 +2,8 @@
 // behind the last one cannot be accessed.
 #include <sys/mman.h>
 
-#include <cstdio>
 #include <new>
+#include <string>
 
 #include "kernels/host/runner.h"
 
@@ -101,35 +101,26 @@ void Runner::begin_shared() {
   arrays.push_back({nullptr, place_array(0, launch->shared_bytes), launch->shared_bytes, "dynamic", launch->site});
 }
 
-// A write between two arrays is told of the nearer one.
+// A write between two arrays is told of the nearer one first.
 void Runner::end_shared() {
   allow(arena, kArenaBytes);
-  const SharedArray* const after_last = arrays.data() + arrays.size();
-  for (const SharedArray& array : arrays) {
-    const SharedArray* const next = &array + 1 != after_last ? &array + 1 : nullptr;
-    const unsigned char *const end = array.memory + array.bytes, *const zone_end =
-                                                                     next != nullptr
-                                                                         ? next->memory
-                                                                         : arena + round_up(arena_used, kPage);
+  for (std::size_t i = 0; i < arrays.size(); ++i) {
+    const SharedArray& array = arrays[i];
+    const SharedArray* const next = i + 1 < arrays.size() ? &arrays[i + 1] : nullptr;
+    const unsigned char* const end = array.memory + array.bytes;
+    const unsigned char* const zone_end = next != nullptr ? next->memory : arena + round_up(arena_used, kPage);
     const auto [first, last] = changed(end, zone_end);
     if (first == nullptr) continue;
-    char where[400];
-    const auto describe = [&where](std::ptrdiff_t bytes, const char* side, const SharedArray& of, std::size_t at) {
-      return at + static_cast<std::size_t>(std::snprintf(where + at, sizeof where - at,
-                                                         "%s%td bytes %s of shared array '%s' of %s",
-                                                         at > 0 ? ", " : "", bytes, side, of.name, text(of.site)));
+    const auto told = [](std::ptrdiff_t bytes, const char* side, const SharedArray& of) {
+      return std::to_string(bytes) + side + of.name + "' of " + text(of.site);
     };
-    const char *const past = "past the end", *const ahead = "before the start";
-    if (next == nullptr) {
-      describe(first - end, past, array, 0);
-    } else if (array.bytes == 0) {
-      describe(next->memory - first, ahead, *next, 0);
-    } else if (next->memory - last <= first - end) {
-      describe(first - end, past, array, describe(next->memory - first, ahead, *next, 0));
-    } else {
-      describe(next->memory - first, ahead, *next, describe(first - end, past, array, 0));
+    std::string where = told(first - end, " bytes past the end of shared array '", array);
+    if (next != nullptr) {
+      const std::string ahead = told(next->memory - first, " bytes before the start of shared array '", *next);
+      const bool nearer = next->memory - last <= first - end;
+      where = array.bytes == 0 ? ahead : nearer ? ahead + ", " + where : where + ", " + ahead;
     }
-    throw_fault("kernel launched at %s: write %s [block (%u,%u,%u)]", text(launch->site), where, block.index.x,
+    throw_fault("kernel launched at %s: write %s [block (%u,%u,%u)]", text(launch->site), where.c_str(), block.index.x,
                 block.index.y, block.index.z);
   }
 }
