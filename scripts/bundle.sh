@@ -3,9 +3,21 @@
 # archive for a machine without compilers and registries; there: tar xzf ARCHIVE && unfurl-*/scripts/gpu_check.sh.
 # usage: scripts/bundle.sh [ARCHIVE]        default: build/unfurl-sm_90a.tar.gz
 #   UNFURL_BUNDLE_BUILD=FOLDER   packs what was built there with the preset `bundle`, and builds nothing
+case ${1:-} in
+  -h | --help) sed -n '2,/^[^#]/{s/^#\( \|$\)//p}' "$0"; exit ;;
+  '' | [!-]*.tar.gz) ;;
+  *)
+    echo "bundle: '$1' is neither an option nor a name that ends in .tar.gz; see scripts/bundle.sh --help" >&2
+    exit 2 ;;
+esac
+if (($# > 1)); then
+  echo "bundle: one ARCHIVE, not $#; see scripts/bundle.sh --help" >&2
+  exit 2
+fi
 set -euo pipefail
+archive=${1:+$(realpath --canonicalize-missing "$1")}
 cd "$(dirname "$0")/.."
-archive=$(realpath --canonicalize-missing "${1:-build/unfurl-sm_90a.tar.gz}")
+archive=${archive:-$PWD/build/unfurl-sm_90a.tar.gz}
 limit=$((64 << 20))  # bytes
 
 build=${UNFURL_BUNDLE_BUILD:-}

@@ -44,9 +44,12 @@ def find_sources():
 
 
 def main():
-    if len(sys.argv) > 1:
+    if sys.argv[1:] in (["-h"], ["--help"]):
         print(__doc__)
-        return 0 if sys.argv[1] in ("-h", "--help") else 2
+        return 0
+    if len(sys.argv) > 1:
+        print(f"check_cuda: unknown argument '{sys.argv[1]}'; see scripts/check_cuda.py --help", file=sys.stderr)
+        return 2
     nvcc = find_nvcc()
     headers = os.path.join(os.path.dirname(os.path.dirname(nvcc)), "include") if nvcc else ""
     missing = [name for name in ("cuda_runtime_api.h", "cublasLt.h") if not os.path.exists(os.path.join(headers, name))]

@@ -20,25 +20,30 @@
 # when a part's time was up, the same command goes on. Exit code: 0 all is well, 1 something failed, 2 this machine cannot
 # run it, 3 something is left to run.
 set -uo pipefail
-cd "$(dirname "$0")/.." || exit 2
-root=$PWD
 
 parts=() retry=0 again=0 list=0
 for argument in "$@"; do
   case $argument in
+    -h | --help) sed -n '2,/^[^#]/{s/^#\( \|$\)//p}' "$0"; exit ;;
     correctness | kernels | training | decode) parts+=("$argument") ;;
     --retry) retry=1 ;;
     --again) again=1 ;;
     --list) list=1 ;;
     *)
-      echo "gpu_check: unknown argument '$argument'; see the top of scripts/gpu_check.sh" >&2
+      echo "gpu_check: unknown argument '$argument'; see scripts/gpu_check.sh --help" >&2
       exit 2
       ;;
   esac
 done
+cd "$(dirname "$0")/.." || exit 2
+root=$PWD
 ((${#parts[@]} > 0)) || parts=(correctness kernels training decode)
 read -r -a presets <<<"${PRESETS:-palm-1b palm-125m palm-350m}"
 part_seconds=${PART_SECONDS:-450}
+if [[ ! $part_seconds =~ ^[1-9][0-9]*$ ]]; then
+  echo "gpu_check: PART_SECONDS is a number of seconds, not '$part_seconds'" >&2
+  exit 2
+fi
 
 if [[ -n ${UNFURL_BINARIES:-} ]]; then
   binaries=$UNFURL_BINARIES

@@ -272,7 +272,7 @@ def serve(side, lines, out, batch):
 
 
 def parse_arguments(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="pipeline: a folder, or a name that diffusers can fetch")
     parser.add_argument("--revision", help="of the pipeline")
     parser.add_argument("--clip", default="ViT-L-14", help="open_clip model (default: %(default)s)")
@@ -290,6 +290,13 @@ def parse_arguments(arguments):
     if options.batch < 1 or options.steps < 1:
         parser.error("--batch and --steps must be 1 or more")
     return options
+
+
+class Parser(argparse.ArgumentParser):
+    """A mistake is one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
 
 
 def main(arguments=None):

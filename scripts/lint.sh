@@ -4,8 +4,25 @@
 # usage: scripts/lint.sh            all of it: about forty minutes of one core
 #        scripts/lint.sh --format   the format alone: seconds
 #        scripts/lint.sh FILE.cpp|FILE.cu...
+case ${1:-} in
+  -h | --help) sed -n '2,/^[^#]/{s/^#\( \|$\)//p}' "$0"; exit ;;
+  --format)
+    if (($# > 1)); then
+      echo "lint: --format looks at all files; see scripts/lint.sh --help" >&2
+      exit 2
+    fi ;;
+  -*)
+    echo "lint: unknown option '$1'; see scripts/lint.sh --help" >&2
+    exit 2 ;;
+esac
 set -euo pipefail
 cd "$(dirname "$0")/.."
+for source in "$@"; do
+  if [[ $source != --format && ! -f $source ]]; then
+    echo "lint: there is no file $source" >&2
+    exit 2
+  fi
+done
 
 mapfile -t sources < <(find benchmarks core kernels tests train -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' | sort)
 if [[ ${1:-} == --format ]]; then

@@ -2,6 +2,12 @@
 # Prints where nvcc is: what $CUDACXX names, what this machine has, or else NVIDIA's compiler as Python packages (some 900
 # MB), which it installs without root into build/nvcc. No GPU is needed to compile for one.
 # usage: export CUDACXX=$(scripts/nvcc.sh)      then scripts/ptxas_report.py, scripts/check_cuda.py, cmake --preset cuda
+case ${1:-} in
+  -h | --help) sed -n '2,/^[^#]/{s/^#\( \|$\)//p}' "$0"; exit ;;
+  ?*)
+    echo "nvcc: unknown argument '$1'; see scripts/nvcc.sh --help" >&2
+    exit 2 ;;
+esac
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,9 @@
 # Sourced: adds to LD_LIBRARY_PATH the folders in which NVIDIA's libraries may lie on a machine that has not made them
 # known: of a toolkit, or of the Python packages that PyTorch comes with.
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
+  sed -n '1,/^[^#]/{s/^#\( \|$\)//p}' "$0"
+  exit
+fi
 _add_nvidia_folders() {
   local folder python
   local folders=(/usr/local/cuda/lib64 /usr/local/cuda-*/lib64 /usr/local/nvidia/lib64)

@@ -72,11 +72,21 @@ def readable(mangled):
     return dict(zip(mangled, short))
 
 
+class Parser(argparse.ArgumentParser):
+    """A mistake is one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true", help="write what was found as the new budget")
     parser.add_argument("files", nargs="*")
     arguments = parser.parse_args()
+    for source in arguments.files:
+        if not os.path.isfile(source):
+            parser.error(f"there is no file {source}")
     nvcc = find_nvcc()
     if nvcc is None:
         print("ptxas_report: skipped: there is no nvcc on this machine (CUDACXX, PATH, /usr/local/cuda*, /opt/cuda*)")

@@ -1,6 +1,12 @@
 #!/usr/bin/env bash
 # Installs what unfurl is built from: Debian packages and nothing else. Safe to run again: what is there is left alone.
 # usage: scripts/setup.sh [further packages]        (as root, or as a user who may use sudo)
+case ${1:-} in
+  -h | --help) sed -n '2,/^[^#]/{s/^#\( \|$\)//p}' "$0"; exit ;;
+  -*)
+    echo "setup: unknown option '$1'; see scripts/setup.sh --help" >&2
+    exit 2 ;;
+esac
 set -euo pipefail
 
 packages=(

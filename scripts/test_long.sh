@@ -14,6 +14,9 @@
 #   --cases N    of `fuzz` (default 3000)
 #   --jobs N     default: one a core
 #   --dry-run    prints what it would run
+case ${1:-} in
+  -h | --help) sed -n '2,/^[^#]/{s/^#\( \|$\)//p}' "$0"; exit ;;
+esac
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

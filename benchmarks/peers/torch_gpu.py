@@ -20,10 +20,15 @@ import pathlib
 import statistics
 import sys
 
-import torch
-import torch.nn.functional as F
+try:
+    import torch
+    import torch.nn.functional as F
 
-from torch_gpu_model import ATTENTION, LOSS, Decoder, read_safetensors, rms_norm, rotate, rotation
+    from torch_gpu_model import ATTENTION, LOSS, Decoder, read_safetensors, rms_norm, rotate, rotation
+
+    no_torch = ""
+except (ImportError, OSError) as error:  # a library that it needs, too
+    no_torch = f"{error}".splitlines()[0]
 
 WARM_UP, TIMED, COMPARED = 10, 30, 20
 TOLERANCE = 1e-2
@@ -418,8 +423,15 @@ def decode(preset, device):
     return good
 
 
+class Parser(argparse.ArgumentParser):
+    """A mistake is one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}; see --help\n")
+
+
 def main():
-    parser = argparse.ArgumentParser(usage=__doc__)
+    parser = Parser(prog="torch_gpu", usage=__doc__.split("usage: ", 1)[1], description=__doc__.splitlines()[0])
     parser.add_argument("mode", choices=["forms", "train", "decode", "kernels"])
     parser.add_argument("what", nargs="?", help="FOLDER or PRESET")
     parser.add_argument("form", nargs="?", choices=list(FORMS))
@@ -433,6 +445,9 @@ def main():
         parser.error("FOLDER and FORM, or PRESET, are missing")
     if options.mode != "train" and options.what not in PRESETS:
         parser.error(f"unknown preset {options.what}; known are {', '.join(PRESETS)}")
+    if no_torch:
+        print(f"torch_gpu: this Python has no PyTorch that can be used: {no_torch}; nothing was run", file=sys.stderr)
+        return 2
     device = torch.device("cpu" if options.cpu else "cuda")
     if not options.cpu and not torch.cuda.is_available():
         print("torch_gpu: PyTorch sees no GPU; nothing was run", file=sys.stderr)
