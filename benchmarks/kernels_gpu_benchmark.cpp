@@ -11,6 +11,7 @@
 #include <cmath>
 #include <string>
 
+#include "benchmarks/gpu_attention_peer.h"
 #include "benchmarks/gpu_row_cases.h"
 #include "benchmarks/gpu_table.h"
 #include "kernels/attention.h"
@@ -108,31 +109,32 @@ class ProductCases : Cases {
     const kernels::AttentionShape shape{kTokens, documents, heads, kv, size, 1 / std::sqrt(as_double(size))};
     const std::string name = length > 0 ? fmt::format("T {} h {}/{} d {}", length, heads, kv, size)
                                         : fmt::format("{} prompts h {}/{} d {}", documents, heads, kv, size);
-    struct Arrays {
-      Matrix<Element> q, k, v, out, dout, dq, dk, dv;
-      float* lse;
-      std::int32_t *starts, *prefixes;
-    };
     const auto arrays = [&] {
-      return Arrays{random(kTokens, heads * size), random(kTokens, kv * size),    random(kTokens, kv * size),
-                    empty(kTokens, heads * size),  random(kTokens, heads * size), empty(kTokens, heads * size),
-                    empty(kTokens, kv * size),     empty(kTokens, kv * size),     gpu_.empty<float>(kTokens * heads),
-                    gpu_.upload(starts),           gpu_.upload(prefixes)};
+      return AttentionArrays{
+          random(kTokens, heads * size), random(kTokens, kv * size),    random(kTokens, kv * size),
+          empty(kTokens, heads * size),  random(kTokens, heads * size), empty(kTokens, heads * size),
+          empty(kTokens, kv * size),     empty(kTokens, kv * size),     gpu_.empty<float>(kTokens * heads),
+          gpu_.upload(starts),           gpu_.upload(prefixes)};
     };
-    const auto run_forward = [&](const Arrays& m) {
+    const auto run_forward = [&](const AttentionArrays& m) {
       kernels::attention_forward<Queue, Element>(queue_, m.out, m.lse, m.q, m.k, m.v, m.starts, m.prefixes, shape);
     };
     {
-      const Arrays m = arrays();
-      table_.row("attention forward", name, forward, [&] { run_forward(m); });
+      const AttentionArrays m = arrays();
+      table_.row(
+          "attention forward", name, forward, [&] { run_forward(m); }, {},
+          [&] { return cudnn_attention(gpu_, m, shape, length, false); });
     }
     {
-      const Arrays m = arrays();
+      const AttentionArrays m = arrays();
       run_forward(m);
-      table_.row("attention backward", name, backward, [&] {
-        kernels::attention_backward<Queue, Element>(queue_, m.dq, m.dk, m.dv, m.dout, m.out, m.lse, m.q, m.k, m.v,
-                                                    m.starts, m.prefixes, shape);
-      });
+      table_.row(
+          "attention backward", name, backward,
+          [&] {
+            kernels::attention_backward<Queue, Element>(queue_, m.dq, m.dk, m.dv, m.dout, m.out, m.lse, m.q, m.k, m.v,
+                                                        m.starts, m.prefixes, shape);
+          },
+          {}, [&] { return cudnn_attention(gpu_, m, shape, length, true); });
     }
   }
   void attention() {

@@ -5,8 +5,9 @@
 //   build/cuda/train_gpu_benchmark losses STEPS PRESET       the loss of each step, one a line
 //   build/cuda/train_gpu_benchmark export FOLDER PRESET      weights.safetensors and work.json: what a peer needs
 //
-// PRESET: palm-1b, palm-350m, palm-125m (default: all), or palm-tiny. Exit code 2 where there is no GPU.
-// build/host-cuda/train_gpu_benchmark --simulate ...: the same on the CPU in small (palm-tiny), without times.
+// With attention=cudnn behind the rest, cuDNN computes attention. PRESET: palm-1b, palm-350m, palm-125m (default: all),
+// or palm-tiny. Exit code 2 where there is no GPU. build/host-cuda/train_gpu_benchmark --simulate ...: the same on the
+// CPU in small (palm-tiny), without times.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -35,15 +36,16 @@ constexpr Index kWarmUp = kSimulated ? 2 : 10, kTimed = kSimulated ? 2 : 30, kPr
 constexpr Index kVocabulary = kSimulated ? 512 : 32000, kContext = kSimulated ? 48 : 256;
 constexpr Index kDocuments = kSimulated ? 3 : 128;  // of a step
 
-Recipe recipe_of(const std::string& preset) {
+Recipe recipe_of(const std::string& preset, const std::string& attention) {
   return parse_recipe(fmt::format(R"(
+attention: {}
 model: {{preset: {}, vocab_size: {}, context: {}, dropout: 0}}
 batch: {{slots: 1, micro_batches: 1, tokens: {}, documents: {}}}
 optimizer: {{name: adamw, learning_rate: 3.0e-4, beta1: 0.9, beta2: 0.95, eps: 1.0e-8, weight_decay: 0.1, clip_norm: 1}}
 schedule: {{name: constant, warmup_steps: 10}}
 train: {{steps: 1000}}
 )",
-                                  preset, kVocabulary, kContext, kDocuments * kContext, kDocuments),
+                                  attention, preset, kVocabulary, kContext, kDocuments * kContext, kDocuments),
                       preset);
 }
 
@@ -73,7 +75,8 @@ std::string class_of(const std::string& name) {
 
 /// Each operation waits for the GPU before and after: so the shares are of time in kernels, and of their launches.
 void print_shares(Work& work) {
-  const ModelInputs inputs = model_inputs(work.first_batch(), 1e-4, work.decoder().embedding().dtype(), kDevice);
+  ModelInputs inputs = model_inputs(work.first_batch(), 1e-4, work.decoder().embedding().dtype(), kDevice);
+  if (work.recipe().attention == AttentionKind::cudnn) inputs.cudnn_longest = work.recipe().model.context;
   const auto once = [&] {
     Tape tape;
     Tensor loss;
@@ -111,8 +114,8 @@ void print_shares(Work& work) {
   }
 }
 
-void measure(const std::string& preset) {
-  Work work(recipe_of(preset), Prefixes::none, kDevice, DType::bf16);
+void measure(const std::string& preset, const std::string& attention) {
+  Work work(recipe_of(preset, attention), Prefixes::none, kDevice, DType::bf16);
   work.tune();
   const auto& queue = device_queue<Queue>();
   double loss = 0;
@@ -150,16 +153,19 @@ void measure(const std::string& preset) {
 }
 
 int run(std::vector<std::string> arguments) {
+  const std::string attention = std::erase(arguments, "attention=cudnn") > 0 ? "cudnn" : "own";
   const std::string mode = arguments.empty() ? "speed" : arguments[0];
   if (mode == "speed") {
     if (!arguments.empty()) arguments.erase(arguments.begin());
-    for (const std::string& preset : benchmarks::presets_or_all(std::move(arguments))) measure(preset);
+    for (const std::string& preset : benchmarks::presets_or_all(std::move(arguments))) measure(preset, attention);
     return 0;
   }
   if ((mode != "losses" && mode != "export") || arguments.size() != 3) {
-    user_error("usage: train_gpu_benchmark speed [PRESET ...] | losses STEPS PRESET | export FOLDER PRESET");
+    user_error(
+        "usage: train_gpu_benchmark speed [PRESET ...] | losses STEPS PRESET | export FOLDER PRESET "
+        "[attention=cudnn]");
   }
-  Work work(recipe_of(arguments[2]), Prefixes::none, kDevice, DType::bf16);
+  Work work(recipe_of(arguments[2], attention), Prefixes::none, kDevice, DType::bf16);
   if (mode == "export") {
     work.write(arguments[1]);
     return 0;

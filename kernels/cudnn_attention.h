@@ -2,8 +2,9 @@
 // with heads of 64 or 128 elements, causal alone: every prefix is taken to be 0 or 1. Deterministic.
 //
 // Rows start at multiples of 16 bytes. No document has more than `longest` tokens; what a longer one gets is undefined.
-// What it needs beside its arguments is in the queue's scratch memory. The first call of a shape makes a plan, which
-// takes the host seconds and must not be captured into a graph; later ones may be.
+// What it needs beside its arguments is in the queue's scratch memory: for backward, two bytes for each score of each
+// head, as if every document were as long as the longest, which is what cuDNN's deterministic form asks for. The first
+// call of a shape makes a plan, which takes the host seconds and must not be captured into a graph; later ones may be.
 #pragma once
 #include <string>
 

@@ -29,7 +29,7 @@ def is_concerned(path, text):
         return False
     if path.startswith("tests/"):
         return path == EXAMPLE or re.search(r"Device::cuda\b|\bUNFURL_CUDA\b", text)
-    return any(f'#include "{header}"' in text for header in HEADERS) or re.search(r"#include <(cuda|cublas)", text)
+    return any(f'#include "{header}"' in text for header in HEADERS) or re.search(r"#include <(cuda|cublas|cudnn)", text)
 
 
 def find_sources():

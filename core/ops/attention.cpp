@@ -1,11 +1,17 @@
 #include "core/ops/attention.h"
 
+#include <type_traits>
+
 #include "core/autograd.h"
 #include "core/dispatch.h"
 #include "kernels/attention.h"
+#include "kernels/cudnn_attention.h"
 
 namespace unfurl {
 namespace {
+
+template <class T, class Queue>
+constexpr bool kHasCudnn = std::is_same_v<T, bf16>&& std::is_same_v<Queue, kernels::CudaQueue>;
 
 void require_matrix(const char* what, const Tensor& x, const Shape& shape, DType dtype) {
   require(x.defined() && x.shape() == shape && x.dtype() == dtype, "attention: {} must be {} {}, got {} {}", what,
@@ -50,10 +56,23 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
   if (destination.defined()) require_matrix("destination", destination, q.shape(), q.dtype());
   const kernels::AttentionShape shape{tokens, require_layout(layout, tokens), heads, kv_heads, head_dim, scale};
 
+  const Index cudnn_longest = layout.cudnn_longest;
+  require(cudnn_longest == 0 || ((q.device() == Device::cuda || q.device() == Device::meta) &&
+                                 q.dtype() == DType::bf16 && (head_dim == 64 || head_dim == 128)),
+          "attention: cuDNN computes it on a GPU in bf16 with heads of 64 or 128 elements, got heads of {} in {} on {}",
+          head_dim, name_of(q.dtype()), name_of(q.device()));
+
   const Tensor out = destination.defined() ? destination : q.empty_like();
   Tensor lse;
   if (recording({q, k, v})) lse = Tensor::empty({heads, tokens}, accumulator(q.dtype()), q.device());
   dispatch("attention", q, [&]<class T>(const auto& queue) {
+    if constexpr (kHasCudnn<T, std::remove_cvref_t<decltype(queue)>>) {
+      if (cudnn_longest > 0) {
+        return kernels::cudnn_attention_forward(queue, out.matrix<T>(), lse.data<float>(), q.matrix<const T>(),
+                                                k.matrix<const T>(), v.matrix<const T>(),
+                                                layout.cu_seqlens.data<std::int32_t>(), shape, cudnn_longest);
+      }
+    }
     kernels::attention_forward(queue, out.matrix<T>(), lse.data<kernels::Accumulator<T>>(), q.matrix<const T>(),
                                k.matrix<const T>(), v.matrix<const T>(), layout.cu_seqlens.data<std::int32_t>(),
                                layout.prefix_lengths.data<std::int32_t>(), shape);
@@ -67,6 +86,14 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Attent
     const Tensor dout = backward.cotangent(0);
     const Tensor dq = gradient(0, q), dk = gradient(1, k), dv = gradient(2, v);
     dispatch("attention", q, [&]<class T>(const auto& queue) {
+      if constexpr (kHasCudnn<T, std::remove_cvref_t<decltype(queue)>>) {
+        if (cudnn_longest > 0) {
+          return kernels::cudnn_attention_backward(queue, dq.matrix<T>(), dk.matrix<T>(), dv.matrix<T>(),
+                                                   dout.matrix<const T>(), out.matrix<const T>(), lse.data<float>(),
+                                                   q.matrix<const T>(), k.matrix<const T>(), v.matrix<const T>(),
+                                                   layout.cu_seqlens.data<std::int32_t>(), shape, cudnn_longest);
+        }
+      }
       kernels::attention_backward(queue, dq.matrix<T>(), dk.matrix<T>(), dv.matrix<T>(), dout.matrix<const T>(),
                                   out.matrix<const T>(), lse.data<kernels::Accumulator<T>>(), q.matrix<const T>(),
                                   k.matrix<const T>(), v.matrix<const T>(), layout.cu_seqlens.data<std::int32_t>(),

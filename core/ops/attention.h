@@ -7,6 +7,9 @@ namespace unfurl {
 struct AttentionLayout {
   Tensor cu_seqlens;      // [documents + 1] of i32
   Tensor prefix_lengths;  // [documents] of i32
+  /// Above 0, cuDNN computes it (kernels/cudnn_attention.h): on a GPU in bf16, as if every prefix were 0. No document
+  /// has more tokens.
+  Index cudnn_longest = 0;
 };
 
 /// q: [tokens, heads * head_dim].  k, v: [tokens, kv_heads * head_dim]; all may be column slices. Writes into

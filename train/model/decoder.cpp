@@ -306,8 +306,9 @@ Tensor Decoder::attend(const BlockWeights& weights, const Tensor& projected, con
     q = both.columns(0, a);
     k = both.columns(a, a + kv);
   }
-  return attention(q, k, projected.columns(a + kv, a + 2 * kv), {inputs.cu_seqlens, inputs.prefix_lengths},
-                   config_.heads, config_.kv_heads, attention_scale(), destination);
+  return attention(q, k, projected.columns(a + kv, a + 2 * kv),
+                   {inputs.cu_seqlens, inputs.prefix_lengths, inputs.cudnn_longest}, config_.heads, config_.kv_heads,
+                   attention_scale(), destination);
 }
 
 Tensor Decoder::project(const Tensor& x, const Tensor& weight, const std::vector<LowRank>& added) const {

@@ -28,6 +28,7 @@ struct ModelInputs {
   Tensor prefix_lengths;        // [documents]
   Tensor target_rows, targets;  // [targets]: the rows whose next token is predicted, and those tokens
   Tensor weights;               // [targets], of the accumulator type: what each row's loss counts
+  Index cudnn_longest = 0;      // above 0: cuDNN computes attention (core/ops/attention.h)
 };
 
 /// Which numbers dropout draws: the training step, and the number over the whole global batch of the micro-batch's

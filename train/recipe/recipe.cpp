@@ -103,6 +103,7 @@ std::vector<std::string> names(DocumentsIn) { return {"lines", "paragraphs"}; }
 std::vector<std::string> names(SplitSide) { return {"train", "validation", "test"}; }
 std::vector<std::string> names(DeviceChoice) { return {"auto", "cpu", "cuda", "host_cuda"}; }
 std::vector<std::string> names(Precision) { return {"auto", "f32", "bf16"}; }
+std::vector<std::string> names(AttentionKind) { return {"own", "cudnn"}; }
 std::vector<std::string> names(SourceSide) { return {"split", "train"}; }
 std::vector<std::string> names(SelectBy) { return {"score", "random", "all"}; }
 std::vector<std::string> names(PairKind) { return {"generated", "real"}; }
@@ -377,6 +378,9 @@ void describe(Schema& schema, Recipe& recipe) {
   schema.path("start", recipe.start, "run or checkpoint whose weights training starts from; empty: from scratch");
   schema.field("device", recipe.device, "where it trains; auto: on a GPU if there is one. host_cuda is for tests");
   schema.field("precision", recipe.precision, "of what is computed; auto: bf16 on a GPU, f32 on the CPU");
+  schema.field("attention", recipe.attention,
+               "whose kernels compute attention in training: our own, or cuDNN's, on a Hopper GPU in bf16 with "
+               "objective causal");
   schema.field(
       "method", recipe.model.tuning.method,
       "what is trained: all weights; a soft prompt on a frozen model, by default with Lester et al.'s optimizer, "

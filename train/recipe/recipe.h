@@ -33,6 +33,8 @@ enum class DocumentsIn { lines, paragraphs };
 enum class SplitSide { train, validation, test };
 enum class DeviceChoice { automatic, cpu, cuda, host_cuda };
 enum class Precision { automatic, f32, bf16 };
+/// Which kernels compute attention in training.
+enum class AttentionKind { own, cudnn };
 enum class SelectBy { score, random, all };
 enum class PairKind { generated, real };
 enum class ThresholdKind { quantile, fixed };
@@ -281,6 +283,7 @@ struct Recipe {
   std::string start;  // "": from scratch
   DeviceChoice device = DeviceChoice::automatic;
   Precision precision = Precision::automatic;
+  AttentionKind attention = AttentionKind::own;
   ModelConfig model;
   TokenizerRecipe tokenizer;
   DataConfig data;
@@ -344,6 +347,7 @@ std::vector<std::string> names(DocumentsIn);
 std::vector<std::string> names(SplitSide);
 std::vector<std::string> names(DeviceChoice);
 std::vector<std::string> names(Precision);
+std::vector<std::string> names(AttentionKind);
 std::vector<std::string> names(SourceSide);
 std::vector<std::string> names(SelectBy);
 std::vector<std::string> names(PairKind);

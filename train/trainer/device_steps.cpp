@@ -1,5 +1,7 @@
 #include "train/trainer/device_steps.h"
 
+#include <algorithm>
+
 #include "core/autograd.h"
 #include "core/product.h"
 #include "core/trace.h"
@@ -12,6 +14,7 @@ DeviceSteps::DeviceSteps(const Recipe& recipe, Decoder& decoder, Optimizer& opti
       optimizer_(optimizer),
       ranks_(ranks),
       device_(decoder.embedding().device()),
+      cudnn_longest_(recipe.attention == AttentionKind::cudnn ? std::min(recipe.data.context, recipe.batch.tokens) : 0),
       uploader_(device_, recipe.batch.tokens, recipe.batch.documents) {
   const MemoryName memory("batch");
   loss_ = Tensor::zeros({}, DType::f32, device_);
@@ -42,9 +45,16 @@ void DeviceSteps::run(const ModelInputs& inputs, const DropoutPlace& dropout) {
   on_device(device_, [&](const auto& queue) { queue.copy(loss_.data<float>(), loss.data<float>(), sizeof(float)); });
 }
 
+ModelInputs DeviceSteps::upload(const Batch& batch, const DropoutPlace& dropout, double weight) {
+  ModelInputs out = uploader_.upload(batch, weight, decoder_.config(), dropout.first_token, dropout.step);
+  if (cudnn_longest_ > 0) check_causal(batch, cudnn_longest_);
+  out.cudnn_longest = cudnn_longest_;
+  return out;
+}
+
 void DeviceSteps::tune(const Batch& batch) {
   const ProductTuning tuning;
-  const ModelInputs inputs = uploader_.upload(batch, 1, decoder_.config());
+  const ModelInputs inputs = upload(batch, {}, 1);
   {
     const Allocator::GraphMemoryScope memory(Allocator::of(device_));
     run(inputs, {});
@@ -53,7 +63,7 @@ void DeviceSteps::tune(const Batch& batch) {
 }
 
 void DeviceSteps::micro_batch(const Batch& batch, Index number, const DropoutPlace& dropout, double weight) {
-  const ModelInputs inputs = uploader_.upload(batch, weight, decoder_.config(), dropout.first_token, dropout.step);
+  const ModelInputs inputs = upload(batch, dropout, weight);
   DropoutPlace place = dropout;
   place.on_device = uploader_.dropout_position();
   const Index rows = inputs.targets.numel();

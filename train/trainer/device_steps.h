@@ -47,6 +47,7 @@ class DeviceSteps {
     Event ready;
   };
   void run(const ModelInputs& inputs, const DropoutPlace& dropout);
+  ModelInputs upload(const Batch& batch, const DropoutPlace& dropout, double weight);
   /// The gradients' place: what a graph is bound to beside the inputs.
   const void* gradients() const;
 
@@ -55,6 +56,7 @@ class DeviceSteps {
   Optimizer& optimizer_;
   const DataParallel& ranks_;
   const Device device_;
+  const Index cudnn_longest_;  // rows of a document, at most, where cuDNN computes attention; else 0
   BatchUploader uploader_;
   Tensor loss_, losses_;  // of this micro-batch, and of all of the step
   std::set<Index> met_;   // numbers of target rows

@@ -78,6 +78,17 @@ void check_batch(const Batch& batch, const ModelConfig& model) {
   }
 }
 
+void check_causal(const Batch& batch, Index longest) {
+  for (std::size_t d = 0; d < batch.prefix_lengths.size(); ++d) {
+    const std::int32_t rows = batch.cu_seqlens[d + 1] - batch.cu_seqlens[d];
+    require(rows <= longest, "micro-batch: document {} has {} rows, and attention is causal over at most {}", d, rows,
+            longest);
+    require(batch.prefix_lengths[d] <= 1,
+            "micro-batch: document {} has a prefix of {} that attends both ways, and attention is causal", d,
+            batch.prefix_lengths[d]);
+  }
+}
+
 Batch with_target_rows(Batch batch, Index rows, float weight, std::vector<float>& weights) {
   const auto targets = static_cast<Index>(batch.targets.size());
   require(targets <= rows && rows <= batch.capacity(), "micro-batch: {} target rows for {} targets of {} rows", rows,

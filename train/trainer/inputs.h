@@ -15,6 +15,10 @@ ModelInputs model_inputs(const Batch& batch, double weight, DType dtype, Device 
 /// themselves, but not on a device that runs CUDA kernels: there the numbers are checked before they go there.
 void check_batch(const Batch& batch, const ModelConfig& model);
 
+/// Throws Error for a document that causal attention over at most `longest` rows is not for: a longer one, or one whose
+/// prefix attends both ways.
+void check_causal(const Batch& batch, Index longest);
+
 /// The same batch with `rows` >= the targets it has: the new ones, between the others, are rows that nothing predicts
 /// from, of weight 0. `weights` gets the weight of each row, `weight` or 0.
 Batch with_target_rows(Batch batch, Index rows, float weight, std::vector<float>& weights);

@@ -1,6 +1,8 @@
 #include "train/trainer/placement.h"
 
 #include "core/device.h"
+#include "kernels/cudnn.h"
+#include "kernels/cudnn_attention.h"
 
 namespace unfurl::train {
 namespace {
@@ -39,12 +41,38 @@ Placement placement_of(DeviceChoice device, Precision precision, bool planning) 
   return out;
 }
 
+Placement training_placement_of(const Recipe& recipe, bool planning) {
+  Placement out = placement_of(recipe, planning);
+  out.attention = recipe.attention;
+  if (out.attention == AttentionKind::own) return out;
+  const auto refuse = [](const std::string& why) { user_error("attention is cudnn, {}; set attention: own", why); };
+  if (out.device != Device::cuda) {
+    refuse(fmt::format("which computes on a GPU alone, and this is {}", described({out.device, out.dtype})));
+  }
+  if (out.dtype != DType::bf16) refuse("which computes in bf16 alone, and precision is f32");
+  if (recipe.data.objective != Objective::causal) {
+    refuse(fmt::format("which is causal alone, and in objective {} the start of a text attends both ways",
+                       to_string(recipe.data.objective)));
+  }
+  if (recipe.model.tuning.method == Method::prompt_tuning) {
+    refuse("which is causal alone, and a soft prompt attends both ways");
+  }
+  if (recipe.model.head_dim != 64 && recipe.model.head_dim != 128) {
+    refuse(fmt::format("which has heads of 64 or 128 elements, and model.head_dim is {}", recipe.model.head_dim));
+  }
+  if (planning) return out;
+  const std::string why = kernels::why_no_cudnn_attention(properties_of(out.device));
+  if (!why.empty()) refuse("but " + why);
+  return out;
+}
+
 std::string described(const Placement& placement) {
   const std::string where = placement.device == Device::cpu          ? "the CPU"
                             : placement.device == Device::host_cuda  ? "CUDA executed on the CPU"
                             : why_unusable(placement.device).empty() ? properties_of(placement.device).name
                                                                      : "a GPU";
-  return fmt::format("{} in {}", where, name_of(placement.dtype));
+  return fmt::format("{} in {}{}", where, name_of(placement.dtype),
+                     placement.attention == AttentionKind::cudnn ? ", attention by cuDNN" : "");
 }
 
 }  // namespace unfurl::train

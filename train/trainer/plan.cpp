@@ -62,7 +62,7 @@ double dense_peak(const std::string& gpu) {
 RunPlan plan_run(Recipe recipe, bool measure) {
   if (recipe.model.vocab_size == 0) recipe.model.vocab_size = vocabulary(recipe);
   RunPlan plan;
-  plan.placement = placement_of(recipe, true);
+  plan.placement = training_placement_of(recipe, true);
   Allocator& allocator = Allocator::of(Device::meta);
   allocator.reset_peak();
   const std::size_t before = allocator.statistics().live;

@@ -22,6 +22,7 @@ std::string identity(Recipe recipe) {
   // A run may go on elsewhere; the trainer says so, as its numbers then are not those it would have had.
   recipe.device = {};
   recipe.precision = {};
+  recipe.attention = {};
   const TrainConfig standard;
   recipe.train.log_every = standard.log_every;
   recipe.train.validate_every = standard.validate_every;

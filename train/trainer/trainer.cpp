@@ -127,7 +127,7 @@ Run::Run(Recipe recipe, const TrainSettings& settings)
       folder_(recipe_.output),
       prefix_shares_(recipe_.train.steps) {
   agree(*ranks_, "start", [&] {
-    placement_ = placement_of(recipe_);
+    placement_ = training_placement_of(recipe_);
     if (is_first()) lock_.emplace(folder_);
   });
   const bool new_folder = is_first() && entries_of(folder_).empty();

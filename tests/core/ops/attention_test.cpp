@@ -172,6 +172,11 @@ TEST(Attention, NamesWhatDoesNotFit) {
   EXPECT_EQ(error(k, layout({0, 5, 8}, {0, 4}), 2), "attention: prefix 4 of document 1 must be in [0, 3]");
   EXPECT_EQ(error_of([&] { attention(q, k, k, good, 2, 1, 1, k); }),
             "attention: destination must be f64 [8, 6], got f64 [8, 3]");
+  AttentionLayout by_cudnn = good;
+  by_cudnn.cudnn_longest = 5;
+  EXPECT_EQ(error(k, by_cudnn, 2),
+            "attention: cuDNN computes it on a GPU in bf16 with heads of 64 or 128 elements, got heads of 3 in f64 on "
+            "cpu");
 }
 
 }  // namespace

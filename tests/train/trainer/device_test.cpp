@@ -276,5 +276,51 @@ TEST(Placement, IsWhatTheRecipeSaysOrWhatIsThere) {
   }
 }
 
+TEST(Placement, RefusesCudnnsAttentionWhereItIsNotToBeHad) {
+  Recipe recipe;
+  recipe.model.head_dim = 64;
+  recipe.data.objective = Objective::causal;
+  recipe.device = DeviceChoice::cpu;
+  EXPECT_EQ(training_placement_of(recipe).attention, AttentionKind::own);
+  recipe.attention = AttentionKind::cudnn;
+  const auto refusal = [&] { return message_of<UserError>([&] { training_placement_of(recipe, true); }); };
+  EXPECT_EQ(refusal(),
+            "attention is cudnn, which computes on a GPU alone, and this is the CPU in f32; set attention: own");
+  recipe.device = DeviceChoice::host_cuda;
+  EXPECT_EQ(refusal(),
+            "attention is cudnn, which computes on a GPU alone, and this is CUDA executed on the CPU in bf16; set "
+            "attention: own");
+  recipe.device = DeviceChoice::cuda;
+  EXPECT_EQ(training_placement_of(recipe, true).attention, AttentionKind::cudnn);
+  EXPECT_TRUE(has(described(training_placement_of(recipe, true)), " in bf16, attention by cuDNN"));
+  recipe.precision = Precision::f32;
+  EXPECT_EQ(refusal(), "attention is cudnn, which computes in bf16 alone, and precision is f32; set attention: own");
+  recipe.precision = Precision::bf16;
+  recipe.data.objective = Objective::pairs;
+  EXPECT_EQ(refusal(),
+            "attention is cudnn, which is causal alone, and in objective pairs the start of a text attends both ways; "
+            "set attention: own");
+  recipe.data.objective = Objective::causal;
+  recipe.model.tuning.method = Method::prompt_tuning;
+  EXPECT_EQ(refusal(),
+            "attention is cudnn, which is causal alone, and a soft prompt attends both ways; set attention: own");
+  recipe.model.tuning.method = Method::full;
+  recipe.model.head_dim = 96;
+  EXPECT_EQ(refusal(),
+            "attention is cudnn, which has heads of 64 or 128 elements, and model.head_dim is 96; set attention: own");
+}
+
+TEST(MicroBatch, ThatIsNotCausalIsToldBeforeCudnnGetsIt) {
+  Batch batch;
+  batch.cu_seqlens = {0, 3, 8, 8};
+  batch.prefix_lengths = {0, 1, 0};
+  check_causal(batch, 5);
+  EXPECT_EQ(message_of<Error>([&] { check_causal(batch, 4); }),
+            "micro-batch: document 1 has 5 rows, and attention is causal over at most 4");
+  batch.prefix_lengths[0] = 2;
+  EXPECT_EQ(message_of<Error>([&] { check_causal(batch, 5); }),
+            "micro-batch: document 0 has a prefix of 2 that attends both ways, and attention is causal");
+}
+
 }  // namespace
 }  // namespace unfurl::train
