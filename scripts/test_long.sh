@@ -4,7 +4,8 @@
 #   schedules    every CUDA kernel's tests on the CPU, under many random orders of threads and blocks
 #   sanitizers   all tests under AddressSanitizer, the kernels' under ThreadSanitizer and MemorySanitizer
 #   training     fifty steps of palm-tiny on CUDA executed on the CPU (and on a GPU) against the CPU's
-#   kills        a training run is killed at random moments, again and again; it must end in the bits of one that was not
+#   kills        training runs of 1, 2 and 4 ranks are killed at random moments, again and again; bytes of checkpoints
+#                are flipped, disks fill up; they must end in the bits of one that was left alone
 #   fuzz         damaged files and arguments: each must give one line and an exit code, under AddressSanitizer
 #   budgets      registers and spills of every CUDA kernel, and a build of all programs for GPUs
 #   lint         format, clang-tidy
@@ -78,7 +79,8 @@ sanitizers() {
 }
 kills() {
   build host-cuda unfurl
-  run tests/scripts/kills.sh build/host-cuda/unfurl "$kills" "$seed"
+  local ranks
+  for ranks in 1 2 4; do run tests/scripts/kills.sh build/host-cuda/unfurl "$kills" "$seed" "$ranks"; done
 }
 fuzz() {
   build host-cuda-asan unfurl

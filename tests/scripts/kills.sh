@@ -1,57 +1,112 @@
 #!/usr/bin/env bash
-# A training run is killed (SIGKILL, every third time SIGTERM) at random moments and started again, many times; it must
-# end with the weights and losses of a run that was left alone.
-# usage: tests/scripts/kills.sh UNFURL KILLS SEED
+# A training run is killed at random moments and started again, many times: one rank of it or all (SIGKILL), or asked to
+# end (SIGTERM); now and then a byte of its newest checkpoint is flipped, and its disk, a small one of its own where we
+# are root, is full for a while. It must end with the weights and losses of a run that was left alone.
+# usage: tests/scripts/kills.sh UNFURL KILLS SEED [RANKS]
 set -euo pipefail
-unfurl=$1 kills=$2 RANDOM=$3
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+unfurl=$1 kills=$2 RANDOM=$3 ranks=${4:-1}
+if [[ -z ${KILLS_FOLDER:-} ]]; then
+  KILLS_FOLDER=$(mktemp -d)
+  export KILLS_FOLDER
+  trap 'rm -rf --one-file-system "$KILLS_FOLDER"' EXIT
+  # In a mount namespace of its own, which takes the small disk with it.
+  if ((EUID == 0)) && unshare --mount true 2>/dev/null; then
+    unshare --mount -- "$0" "$@"
+  else
+    echo "kills: not root, or no namespaces: the disk is never full"
+    "$0" "$@"
+  fi
+  exit
+fi
+folder=$KILLS_FOLDER
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 UNFURL_THREADS=1
+small_disk=0
+mkdir "$folder/runs"
+if ((EUID == 0)) && mount -t tmpfs -o size=24m none "$folder/runs" 2>/dev/null; then small_disk=1; fi
 
 "$unfurl" corpus synth --out "$folder" --pairs 300 --seed 5 --heldout-pairs 5 >/dev/null
 "$unfurl" tokenizer train "$folder/pairs.jsonl" --out "$folder/tokenizer.model" --vocab-size 420 >"$folder/log" 2>&1
-steps=$((kills * 12))
+steps=$((kills * 40))
 cat >"$folder/recipe.yaml" <<RECIPE
 seed: 3
-model: {width: 32, layers: 2, heads: 2, head_dim: 16, ff_width: 48, context: 96, dropout: 0.1}
+model: {width: 96, layers: 2, heads: 2, head_dim: 48, ff_width: 128, context: 96, dropout: 0.1}
 tokenizer: {path: $folder/tokenizer.model}
 data: {sources: [{path: $folder/pairs.jsonl}], subword_sampling: 0.05}
-batch: {slots: 2, micro_batches: 2, tokens: 256, documents: 16}
+batch: {slots: 4, tokens: 192, documents: 16}
 optimizer: {learning_rate: 1.0e-3}
-train: {steps: $steps, log_every: 1, validate_every: 50, validation_tokens: 500, checkpoint_every: 5}
+train: {steps: $steps, log_every: 1, validate_every: 50, validation_tokens: 500, checkpoint_every: 2, spikes: {policy: skip, window: 8, threshold: 2}}
 RECIPE
-train() { "$unfurl" train "$folder/recipe.yaml" --set output="$folder/$1" >"$folder/log" 2>&1; }
+command=("$unfurl" train "$folder/recipe.yaml" --timeout 30)
+if ((ranks > 1)); then command+=(--ranks "$ranks"); fi
+die() {
+  echo "kills: $1:" >&2
+  cat "$folder/log" >&2
+  exit 1
+}
+train() { "${command[@]}" --set output="$folder/runs/$1" >"$folder/log" 2>&1 || die "the run $1 failed"; }
+newest() { find "$folder/runs/killed" -maxdepth 1 -name 'step-*' ! -name '*.tmp' 2>/dev/null | sort | tail -1; }
+workers() { pgrep -f "train $folder/recipe.yaml .*runs/killed" | grep -v "^$1\$" || true; }
 
 started=$(date +%s%N)
-train whole || { cat "$folder/log"; exit 1; }
+train whole
 whole=$((($(date +%s%N) - started) / 1000000))
-killed=0
+killed=0 flipped=0 filled=0
 for ((i = 1; i <= kills; ++i)); do
-  "$unfurl" train "$folder/recipe.yaml" --set output="$folder/killed" >"$folder/log" 2>&1 &
+  # Of two checkpoints the newer one is damaged: the run goes on from the other.
+  if ((RANDOM % 4 == 0)) && [[ $(find "$folder/runs/killed" -maxdepth 1 -name 'step-*' ! -name '*.tmp' 2>/dev/null | wc -l) -ge 2 ]]; then
+    mapfile -t files < <(find "$(newest)" -type f | sort)
+    file=${files[RANDOM % ${#files[@]}]}
+    size=$(stat --format=%s "$file")
+    at=$(((RANDOM * 32768 + RANDOM) % size))
+    byte=$(od -An -tu1 -j "$at" -N 1 "$file")
+    printf "\\x$(printf %02x $((byte ^ 255)))" | dd of="$file" bs=1 seek="$at" conv=notrunc status=none
+    flipped=$((flipped + 1))
+  fi
+  setsid "${command[@]}" --set output="$folder/runs/killed" >"$folder/log" 2>&1 &
   running=$!
+  if ((small_disk && RANDOM % 4 == 0)); then
+    sleep 0.$((RANDOM % 4))
+    head --bytes=64M /dev/zero >"$folder/runs/filler" 2>/dev/null || true
+    filled=$((filled + 1))
+  fi
   # On average a kill comes when a further 1/kills of the work is done.
-  moment=$((RANDOM % (2 * whole / kills + 20)))
+  moment=$((RANDOM % (2 * whole / kills + 100)))
   sleep "$(printf '%d.%03d' $((moment / 1000)) $((moment % 1000)))"
-  if ((i % 3 == 0)); then signal=TERM; else signal=KILL; fi
+  rm -f "$folder/runs/filler"
   status=0
   {  # the shell's own word on who was killed is of no use
-    if kill "-$signal" "$running"; then killed=$((killed + 1)); fi
+    case $((RANDOM % 3)) in
+      0) kill -KILL -- "-$running" && killed=$((killed + 1)) ;;  # all
+      1) kill -TERM "$running" && killed=$((killed + 1)) ;;
+      2)
+        mapfile -t all < <(workers "$running")
+        if ((ranks > 1 && ${#all[@]} > 0)); then
+          kill -KILL "${all[RANDOM % ${#all[@]}]}" && killed=$((killed + 1))
+        else
+          kill -KILL "$running" && killed=$((killed + 1))
+        fi ;;
+    esac || true
     wait "$running" || status=$?
-  } 2>/dev/null
-  case $status in
-    0 | 130 | 137 | 143) ;;
-    *)
-      echo "kills: after kill $i (SIG$signal): exit code $status:" >&2
-      cat "$folder/log" >&2
-      exit 1 ;;
-  esac
+    pkill -KILL -f "train $folder/recipe.yaml .*runs/killed" && sleep 0.2
+  } 2>/dev/null || true
+  if ((ranks == 1)); then
+    case $status in
+      0 | 1 | 130 | 137 | 143) ;;  # 1: the last checkpoint did not fit on the disk
+      *) die "after kill $i: exit code $status" ;;
+    esac
+  fi
 done
-train killed || { cat "$folder/log"; exit 1; }
+train killed
 for run in whole killed; do
-  last=$(find "$folder/$run" -maxdepth 1 -name 'step-*' | sort | tail -1)
+  last=$(find "$folder/runs/$run" -maxdepth 1 -name 'step-*' | sort | tail -1)
   sha256sum <"$last/model.safetensors" >"$folder/$run.sum"
-  grep '"kind": *"step"' "$folder/$run/metrics.jsonl" | sed 's/.*"loss": *\([^,}]*\).*/\1/' >"$folder/$run.losses"
+  grep '"kind": *"step"' "$folder/runs/$run/metrics.jsonl" | sed 's/.*"loss": *\([^,}]*\).*/\1/' >"$folder/$run.losses"
 done
 cmp "$folder/whole.sum" "$folder/killed.sum"
 cmp "$folder/whole.losses" "$folder/killed.losses"
 [[ $(wc -l <"$folder/whole.losses") == "$steps" ]]
-echo "kills: $steps steps with $killed kills ended in the same bits"
+if compgen -G "$folder/runs/killed/*.tmp" >/dev/null; then
+  echo "kills: half-written files are left: $(echo "$folder"/runs/killed/*.tmp)" >&2
+  exit 1
+fi
+echo "kills: $steps steps of $ranks ranks with $killed kills, $flipped flipped bytes and $filled full disks ended in the same bits"
