@@ -59,7 +59,6 @@ for name in kernels_tests core_tests train_tests kernels_gpu_benchmark train_gpu
   fi
 done
 export UNFURL_BINARY=$binaries/unfurl UNFURL_ATELIER=$binaries/atelier UNFURL_SOURCE=$root  # for the tests that use them
-export UNFURL_LONG_TESTS=1
 
 # NVIDIA's libraries may come with a toolkit or with Python packages.
 source scripts/nvidia_libraries.sh

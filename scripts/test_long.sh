@@ -3,7 +3,6 @@
 # usage: scripts/test_long.sh [OPTIONS] [SERIES ...]        default: all of them, in this order
 #   schedules    every CUDA kernel's tests on the CPU, under many random orders of threads and blocks
 #   sanitizers   all tests under AddressSanitizer, the kernels' under ThreadSanitizer and MemorySanitizer
-#   training     fifty steps of palm-tiny on CUDA executed on the CPU (and on a GPU) against the CPU's
 #   kills        training runs of 1, 2 and 4 ranks are killed at random moments, again and again; bytes of checkpoints
 #                are flipped, disks fill up; they must end in the bits of one that was left alone
 #   fuzz         damaged files and arguments: each must give one line and an exit code, under AddressSanitizer
@@ -21,7 +20,7 @@ esac
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-known=(schedules training sanitizers kills fuzz budgets lint)
+known=(schedules sanitizers kills fuzz budgets lint)
 chosen=() seed=1 seeds=50 kills=100 cases=3000 jobs=$(nproc) dry=0
 number() {
   [[ $2 =~ ^[0-9]+$ ]] || { echo "test_long: $1 needs a number, not '$2'" >&2; exit 2; }
@@ -63,10 +62,6 @@ schedules() {
     local count=$((seed + seeds - first < 10 ? seed + seeds - first : 10))
     run env UNFURL_FIRST_SEED="$first" UNFURL_SEEDS="$count" ctest --preset host-cuda --parallel "$jobs" --tests-regex '^kernels/'
   done
-}
-training() {
-  build host-cuda unfurl train_tests
-  run env UNFURL_LONG_TESTS=1 build/host-cuda/train_tests --gtest_filter='DeviceTest.*'
 }
 sanitizers() {
   local preset
