@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(Form::kThreads, Form::kBlocks) attention_forwa
   int origin = 0, last = -1;
   for (int tile = 0; tile < tiles; ++tile) {
     const int tile_row = first_row + tile * kRows;
-    if (tile > 0) __syncthreads();  // the last tile's rows and keys have been used
+    if (tile > 0) __syncthreads();  // all have read the spans, even of a tile that sees no keys
     if (thread < kRows) {
       shared.spans[thread] = find_span(sizes.documents, document, (tile_row + thread) / sizes.group, covered);
     }

@@ -216,7 +216,6 @@ UNFURL_DEVICE void short_gradients(ShortShared<Form>& shared, const Backward& a,
       };
       store_rows(to(lane / 4), to(lane / 4 + 8), dq, sizes.scale, sizes.scale);
     }
-    ptx::wait_copies<0>();
     store_short_keys(a, sums, rows.begin + pass * Form::kPart + warp_key, rows.end, kv_head, split);
   }
 }

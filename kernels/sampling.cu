@@ -210,9 +210,7 @@ UNFURL_DEVICE Prefix find(Scratch& s, const T* x, float top, float scale, int co
     }
   }
   __syncthreads();
-  const Prefix found = s.found;
-  __syncthreads();
-  return found;
+  return s.found;  // which nobody writes before the barriers of the next search
 }
 
 /// The least mass that is at least, or more than, this part of `all`, and possible.

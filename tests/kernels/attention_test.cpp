@@ -112,7 +112,10 @@ Results formula(const Case& c, const Inputs<T>& in) {
         }
         for (std::size_t x = 0; x < dim; ++x) out[at_q + x] = round(out[at_q + x]);
         if (!c.backward) continue;
-        const S delta = dot(&dout[at_q], &out[at_q]);
+        // From the last to the first: where a row sees one key, this sum and the one it is taken from are equal, and
+        // in one order they would cancel to the last bit, as they do in no kernel that shares its work among lanes.
+        S delta = 0;
+        for (std::size_t x = dim; x-- > 0;) delta += dout[at_q + x] * out[at_q + x];
         for (Index j = begin; j < last; ++j) {
           const S weight = p[static_cast<std::size_t>(j - begin)];
           const S ds = round(scale * weight * (round(dot(&dout[at_q], &v[at_k(j)])) - delta));
@@ -186,19 +189,24 @@ Results run(const Queue& queue, const Case& c, const Inputs<T>& in) {
           columns(gradients, joint_width, v_column, c.kv_width())};
 }
 
-template <class T>
-constexpr double kTolerance = std::is_same_v<T, double> ? 1e-13 : 1e-5;
+constexpr double kTolerance = 1e-13;  // of double
 
 template <class Queue, class T>
-void check(const Case& c, double tolerance = kTolerance<T>) {
+void check(const Case& c, double tolerance = kTolerance) {
   SCOPED_TRACE(c.name());
   const Inputs<T> in(c);
   const Results got = on_queues<Queue>([&](const Queue& queue) { return run<Queue, T>(queue, c, in); });
   const Results exact = formula<double, T>(c, in);
   Results plain(5);
-  if constexpr (std::is_same_v<T, bf16>) plain = formula<float, T>(c, in);
+  if constexpr (!std::is_same_v<Queue, kernels::CpuQueue>) plain = formula<float, T>(c, in);
   const char* names[] = {"out", "lse", "dq", "dk", "dv"};
-  for (std::size_t i = 0; i < got.size(); ++i) expect_matches<T>(got[i], exact[i], plain[i], tolerance, names[i]);
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (std::is_same_v<Queue, kernels::CpuQueue> && std::is_same_v<T, float>) {
+      expect_close(got[i], exact[i], 1e-5, names[i]);  // quick exponentials: not held to twice the plain error
+    } else {
+      expect_matches<T>(got[i], exact[i], plain[i], tolerance, names[i]);
+    }
+  }
 }
 
 void check_all(const Case& c) {
@@ -234,6 +242,9 @@ TEST(AttentionKernel, MultiQuery) {
 TEST(AttentionKernel, ManyShortDocuments) {
   check_all({3, 1, 64, layout({7, 19, 3, 30, 0, 1, 12, 90, 5, 14, 128, 2, 40, 40, 40}, 2, 5)});
   check_all({1, 1, 128, layout({60, 100, 2, 20, 1, 1, 9, 50, 60}, 0, 1)});
+  // Of the first documents that a block takes, some warps have no rows: they are at the next while others compute.
+  check_all({2, 1, 64, layout({47, 120, 20}, 3, 0)});
+  check_all({2, 1, 128, layout({47, 128, 20}, 3, 0)});
 }
 
 /// For the kernels on tensor cores alone; the others know no such lengths.
@@ -262,7 +273,7 @@ TEST(AttentionKernel, MiddleDocumentsInLittleSharedMemory) {
     const Results got = run(kernels::HostCudaQueue(0, 163 << 10), c, in);
     const Results exact = formula<double, bf16>(c, in), plain = formula<float, bf16>(c, in);
     for (std::size_t i = 0; i < got.size(); ++i) {
-      expect_matches<bf16>(got[i], exact[i], plain[i], kTolerance<bf16>, std::to_string(i));
+      expect_matches<bf16>(got[i], exact[i], plain[i], kTolerance, std::to_string(i));
     }
   }
 }
@@ -350,7 +361,7 @@ TEST(AttentionKernel, LseMayBeLeftOut) {
 TEST(AttentionKernel, BlocksTakeSeveralTilesOfRows) {
   on_backends([]<class Queue, class T>() {
     if constexpr (std::is_same_v<T, bf16>) {
-      check<Queue, T>({105, 1, 64, layout({12, 310}, 0, 1), 1, true, false});
+      check<Queue, T>({105, 1, 64, layout({12, 310}, 0, 3), 1, true, false});  // and tiles of nothing but padding
       check<Queue, T>({264, 1, 128, layout({40, 3, 72, 12, 1}, 1, 0), 1, true, false});
     }
   });
@@ -375,6 +386,7 @@ struct DecodeCase {
   Index heads, kv_heads, head_dim;
   bool aligned = true;
   bool in_memory = false;  // the shared length is read from memory, and room for more keys than there are
+  Index query_gap = 8;     // behind the rows of queries, where `aligned`
 };
 
 /// By definition, in S, with scores, probabilities and outputs rounded to T.
@@ -447,8 +459,8 @@ void check_decode(const DecodeCase& c) {
   const Results got = on_queues<Queue>([&](const Queue& queue) {
     using Strided = StridedMatrix<T, Queue>;
     const Index gap = c.aligned ? 8 : 1;
-    const Strided q_in(queue, rows, width, gap, q), k_in(queue, c.shared_length, kv_width, gap, shared_k),
-        v_in(queue, c.shared_length, kv_width, gap, shared_v);
+    const Strided q_in(queue, rows, width, c.aligned ? c.query_gap : gap, q),
+        k_in(queue, c.shared_length, kv_width, gap, shared_k), v_in(queue, c.shared_length, kv_width, gap, shared_v);
     const Guarded<T, Queue> own_k_in(queue, own_k), own_v_in(queue, own_v);
     const Guarded<std::int32_t, Queue> lengths(queue, c.own_lengths);
     const Guarded<std::int32_t, Queue> shared(queue,
@@ -478,7 +490,7 @@ void check_decode(const DecodeCase& c) {
   });
   const auto exact = decode_formula<double, T>(c, shape.scale, doubles(q), keys, values);
   const auto plain = decode_formula<float, T>(c, shape.scale, doubles(q), keys, values);
-  expect_matches<T>(got[0], exact, plain, kTolerance<T> / 4, "out");
+  expect_matches<T>(got[0], exact, plain, kTolerance / 4, "out");
 }
 
 TEST(AttentionKernel, DecodeAttendsToSharedAndOwnKeys) {
@@ -491,7 +503,8 @@ TEST(AttentionKernel, DecodeAttendsToSharedAndOwnKeys) {
                               {65, {3}, 70, 1, 16, false},
                               {129, lengths, 6, 2, 1},
                               {33, {7, 64, 1, 100}, 6, 1, 64, true, true},
-                              {9, {3, 1}, 2, 2, 16, true, true}}) {
+                              {9, {3, 1}, 2, 2, 16, true, true},
+                              {9, {3, 1}, 2, 2, 16, true, false, 3}}) {
     on_backends([&]<class Queue, class T>() { check_decode<Queue, T>(c); });
   }
 }

@@ -62,8 +62,8 @@ Output run(const Input<T>& x, bool gradient) {
   return {results[0], results[1]};
 }
 
-/// In S; what is stored in T is rounded to it.
-template <class S, class T>
+/// In S; the gradient is rounded to R.
+template <class S, class R, class T>
 Output reference(const Input<T>& x) {
   Output out;
   const Doubles logits = doubles(x.logits);
@@ -78,7 +78,7 @@ Output reference(const Input<T>& x) {
     out.loss.push_back(weight == 0 ? 0 : static_cast<double>(weight * (std::log(sum) + margin)));
     for (Index c = 0; c < x.cols; ++c) {
       const S p = std::exp(static_cast<S>(row[c]) - top) / sum;
-      out.logits.push_back(rounded<T>(static_cast<double>(weight * (p - (c == x.targets[i] ? 1 : 0)))));
+      out.logits.push_back(rounded<R>(static_cast<double>(weight * (p - (c == x.targets[i] ? 1 : 0)))));
     }
   }
   return out;
@@ -88,12 +88,11 @@ template <class Queue, class T>
 void check(const Input<T>& x) {
   SCOPED_TRACE(text(MatrixShape{x.rows, x.cols}) + " gap " + std::to_string(x.gap));
   const Output with = run<Queue>(x, true), without = run<Queue>(x, false);
-  const Output exact = reference<long double, T>(x), plain = reference<float, T>(x);
-  const double error = sizeof(T) == 8 ? 2e-14 : 4e-6;
-  expect_close(with.loss, exact.loss, error, "loss");
+  const Output exact = reference<long double, double>(x), plain = reference<float, T>(x);
+  expect_matches<T>(with.loss, exact.loss, plain.loss, 2e-14, "loss");
   EXPECT_EQ(with.loss, without.loss);
   EXPECT_EQ(without.logits, doubles(x.logits));
-  expect_matches<T>(with.logits, exact.logits, plain.logits, error, "gradient");
+  expect_matches<T>(with.logits, exact.logits, plain.logits, 2e-14, "gradient");
 }
 
 TEST(CrossEntropy, MatchesTheFormula) {

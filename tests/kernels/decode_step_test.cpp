@@ -1,4 +1,4 @@
-// The kernels between the products of a decoding step, against the same by rope and sample.
+// The kernels between the products of a decoding step, against the same by the CPU's rope and sample, in double.
 #include "kernels/decode_step.h"
 
 #include <gtest/gtest.h>
@@ -12,6 +12,7 @@
 namespace unfurl::tests {
 namespace {
 
+using kernels::CpuQueue;
 using kernels::DecodeState;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -20,6 +21,25 @@ template <class Queue>
 DecodeState read(const Guarded<DecodeState, Queue>& state) {
   EXPECT_TRUE(state.intact());
   return state.values()[0];
+}
+
+/// A matrix [rows, cols] of heads of `dim`, turned to these positions by the CPU in S.
+template <class S, class T>
+std::vector<double> turned(const std::vector<T>& x, const std::int32_t* positions, Index rows, Index cols, Index dim,
+                           Index table_rows) {
+  kernels::ThreadPool one(1);
+  const CpuQueue cpu(one);
+  const std::vector<double> values = doubles(x);
+  const std::vector<S> in(values.begin(), values.end());
+  std::vector<S> table(static_cast<std::size_t>(table_rows * dim)), out(in.size());
+  kernels::rope_table<CpuQueue, S>(cpu, table.data(), table_rows, dim, 10000);
+  kernels::rope<CpuQueue, S>(cpu, {out.data(), cols}, {in.data(), cols}, positions, table.data(), rows, cols / dim, dim,
+                             false);
+  std::vector<double> rounded_out;
+  for (const S value : out) {
+    rounded_out.push_back(std::is_same_v<S, double> ? value : rounded<T>(static_cast<double>(value)));
+  }
+  return rounded_out;
 }
 
 template <class Queue, class T>
@@ -35,38 +55,43 @@ void check_append(Index rows, Index heads, Index kv_heads, Index dim) {
   const auto q = normal<T>(rows * heads * dim, 1), k = normal<T>(rows * kv, 2), v = normal<T>(rows * kv, 3);
   const Results got = on_queues<Queue>([&](const Queue& queue) {
     using Strided = StridedMatrix<T, Queue>;
-    const Strided k_in(queue, rows, kv, 3, k), v_in(queue, rows, kv, 5, v), q_in(queue, rows, heads * dim, 2, q);
-    Strided in_place(queue, rows, heads * dim, 2, q), q_wanted(queue, rows, heads * dim, 2),
-        k_wanted(queue, rows, kv, 3);
+    const Strided k_in(queue, rows, kv, 3, k), v_in(queue, rows, kv, 5, v), q_in(queue, rows, heads * dim, 1, q);
+    Strided in_place(queue, rows, heads * dim, 2, q), beside(queue, rows, heads * dim, 4);
     Guarded<T, Queue> own_k(queue, rows * capacity * kv), own_v(queue, rows * capacity * kv);
     Guarded<float, Queue> table(queue, positions * dim);
     const Guarded<DecodeState, Queue> state(queue, std::vector<DecodeState>{start});
-    const Guarded<std::int32_t, Queue> at(queue, std::vector<std::int32_t>(start.positions, start.positions + rows));
     kernels::rope_table<Queue, float>(queue, table.data(), positions, dim, 10000);
     kernels::rotate_and_append<Queue, T>(queue, in_place.matrix(), own_k.data(), own_v.data(), in_place, k_in, v_in,
                                          table.data(), state.data(), {rows, capacity, heads, kv_heads, dim});
-    kernels::rope<Queue, T>(queue, q_wanted.matrix(), q_in, at.data(), table.data(), rows, heads, dim, false);
-    kernels::rope<Queue, T>(queue, k_wanted.matrix(), k_in, at.data(), table.data(), rows, kv_heads, dim, false);
-    EXPECT_TRUE(in_place.intact() && own_k.intact() && own_v.intact());
-    return Results{doubles(in_place.values()), doubles(own_k.values()),    doubles(own_v.values()),
-                   doubles(q_wanted.values()), doubles(k_wanted.values()), doubles(v)};
+    kernels::rotate_and_append<Queue, T>(queue, beside.matrix(), own_k.data(), own_v.data(), q_in, k_in, v_in,
+                                         table.data(), state.data(), {rows, capacity, heads, kv_heads, dim});
+    EXPECT_TRUE(in_place.intact() && beside.intact() && own_k.intact() && own_v.intact());
+    EXPECT_EQ(doubles(beside.values()), doubles(in_place.values()));
+    return Results{doubles(in_place.values()), doubles(own_k.values()), doubles(own_v.values())};
   });
-  expect_close(got[0], got[3], 1e-6, "q");
-  for (std::size_t cache : {1, 2}) {
+  const auto turned_in = [&]<class S>(const std::vector<T>& x, Index cols) {
+    return turned<S>(x, start.positions, rows, cols, dim, positions);
+  };
+  expect_matches<T>(got[0], turned_in.template operator()<double>(q, heads * dim),
+                    turned_in.template operator()<float>(q, heads * dim), 0, "q");
+  Results appended(3);  // of the caches, what was written
+  for (const std::size_t cache : {1, 2}) {
     for (Index r = 0; r < rows; ++r) {
-      const auto& wanted = got[cache + 3];
       for (Index entry = 0; entry < capacity; ++entry) {
         for (Index i = 0; i < kv; ++i) {
           const double value = got[cache][static_cast<std::size_t>((r * capacity + entry) * kv + i)];
           if (entry != r % capacity) {
             ASSERT_TRUE(std::isnan(value)) << "row " << r << " entry " << entry;  // untouched
           } else {
-            ASSERT_NEAR(value, wanted[static_cast<std::size_t>(r * kv + i)], 1e-6) << "row " << r << " at " << i;
+            appended[cache].push_back(value);
           }
         }
       }
     }
   }
+  expect_matches<T>(appended[1], turned_in.template operator()<double>(k, kv),
+                    turned_in.template operator()<float>(k, kv), 0, "k");
+  EXPECT_EQ(appended[2], doubles(v));
 }
 
 TEST(DecodeStep, KeysAndValuesAreAppendedWhereTheRowsEnd) {
@@ -125,8 +150,9 @@ void check_draws(Index rows, Index cols) {
   });
   // The same on the CPU, from masked logits.
   kernels::ThreadPool one(1);
-  const kernels::CpuQueue cpu(one);
+  const CpuQueue cpu(one);
   std::vector<std::int32_t> follow(static_cast<std::size_t>(rows), 2);
+  std::vector<double> log_probability, exact, plain;
   for (std::uint32_t draw = 0; draw < kDraws; ++draw) {
     for (Index r = 0; r < rows; ++r) {
       const auto i = static_cast<std::size_t>(r);
@@ -137,15 +163,22 @@ void check_draws(Index rows, Index cols) {
         }
       }
       const float u = uniform(philox({77, 6, draw}, start.index[r])[0]);
-      std::int32_t token = 0;
-      float probability = 0;
-      kernels::sample<kernels::CpuQueue, float>(cpu, &token, &probability, {masked.data(), cols}, &u, start.sampling, 1,
-                                                cols);
+      const std::vector<double> in_double = doubles(masked);
+      std::int32_t token = 0, same = 0;
+      double probability = 0;
+      float plainly = 0;
+      kernels::sample<CpuQueue, double>(cpu, &token, &probability, {in_double.data(), cols}, &u, start.sampling, 1,
+                                        cols);
+      kernels::sample<CpuQueue, float>(cpu, &same, &plainly, {masked.data(), cols}, &u, start.sampling, 1, cols);
+      EXPECT_EQ(same, token);
       EXPECT_EQ(got[2 * draw][i], token) << "draw " << draw << " row " << r;
-      EXPECT_NEAR(got[2 * draw + 1][i], probability, 1e-5);
+      log_probability.push_back(got[2 * draw + 1][i]);
+      exact.push_back(probability);
+      plain.push_back(static_cast<double>(plainly));
       follow[i] = token % 2;
     }
   }
+  expect_matches<float>(log_probability, exact, plain, 0, "log-probability");
 }
 
 TEST(DecodeStep, TokensAreDrawnAmongThoseThatMayFollow) {

@@ -66,7 +66,7 @@ void check(MatrixShape shape, Index gap, Activation activation) {
   const Results plain = reference<float, T>(activation, doubles(gate), doubles(up), doubles(dy));
   const char* const names[] = {"y", "dgate", "dup", "gelu", "dx"};
   for (std::size_t i = 0; i < 5; ++i) {
-    expect_matches<T>(results[i], exact[i], plain[i], tolerance<kernels::Accumulator<T>>(4), names[i]);
+    expect_matches<T>(results[i], exact[i], plain[i], tolerance<double>(4), names[i]);
   }
 }
 

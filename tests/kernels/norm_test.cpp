@@ -149,16 +149,20 @@ void check(const Case& c) {
   };
   const Forward exact = formula_forward.template operator()<double, double>();
   const Forward plain = formula_forward.template operator()<float, T>();
-  expect_matches<T>(results[0], exact.y, plain.y, tolerance<Sum>(loose), "y");
-  if (c.residual) expect_matches<T>(results[1], exact.s, plain.s, tolerance<Sum>(), "s");
-  if (c.centered) expect_matches<T>(results[2], exact.mean, plain.mean, tolerance<Sum>(10), "mean");
-  expect_matches<T>(results[3], exact.rstd, plain.rstd, tolerance<Sum>(10), "rstd");
+  expect_matches<T>(results[0], exact.y, plain.y, tolerance<double>(loose), "y");
+  if (c.residual) expect_matches<T>(results[1], exact.s, plain.s, tolerance<double>(), "s");
+  if (c.centered) expect_matches<T>(results[2], exact.mean, plain.mean, tolerance<double>(10), "mean");
+  expect_matches<T>(results[3], exact.rstd, plain.rstd, tolerance<double>(10), "rstd");
   const Doubles s = c.residual ? results[1] : doubles(x);  // what backward has seen
   const Backward exact_gradient = backward<double, double>(c, s, doubles(gain), doubles(dy), doubles(ds));
   const Backward plain_gradient = backward<float, T>(c, s, doubles(gain), doubles(dy), doubles(ds));
-  expect_matches<T>(results[4], exact_gradient.dx, plain_gradient.dx, tolerance<Sum>(loose), "dx");
-  expect_matches<T>(results[5], exact_gradient.dgain, plain_gradient.dgain, tolerance<Sum>(sums), "dgain");
-  expect_matches<T>(results[6], exact_gradient.dbias, plain_gradient.dbias, tolerance<Sum>(sums), "dbias");
+  if (cols > 1) {
+    expect_matches<T>(results[4], exact_gradient.dx, plain_gradient.dx, tolerance<double>(loose), "dx");
+  } else {  // without many elements, how wrong the plain computation happens to be says nothing
+    expect_close(results[4], exact_gradient.dx, tolerance<Sum>(loose), "dx");
+  }
+  expect_matches<T>(results[5], exact_gradient.dgain, plain_gradient.dgain, tolerance<double>(sums), "dgain");
+  expect_matches<T>(results[6], exact_gradient.dbias, plain_gradient.dbias, tolerance<double>(sums), "dbias");
 }
 
 void check_all(const Case& c) {

@@ -61,9 +61,9 @@ void check(const Case& c) {
     return Results{doubles(y.values()), doubles(in_place.values())};
   });
   expect_matches<T>(results[0], reference<double, double>(c, doubles(x), at, false),
-                    reference<float, T>(c, doubles(x), at, false), tolerance<Sum>(), "y");
-  expect_matches<T>(results[1], doubles(x), reference<float, T>(c, results[0], at, true), tolerance<Sum>(),
-                    "turned back");
+                    reference<float, T>(c, doubles(x), at, false), tolerance<double>(), "y");
+  expect_matches<T>(results[1], reference<double, double>(c, results[0], at, true),
+                    reference<float, T>(c, results[0], at, true), tolerance<double>(), "turned back");
 }
 
 TEST(RopeKernel, TurnsAndTurnsBack) {

@@ -12,6 +12,7 @@
 #include "kernels/queue.h"
 #include "tests/support/guarded.h"
 #include "tests/support/random.h"
+#include "tests/support/rounding.h"
 #include "tests/support/sanitizers.h"
 
 namespace unfurl::tests {
