@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "train/recipe/recipe.h"
+#include "train/trainer/ranks_plan.h"
 
 namespace unfurl::train {
 
@@ -36,6 +37,8 @@ struct PlanOptions {
   std::filesystem::path recipe;
   std::vector<std::string> sets;
   bool json = false;
+  int ranks = 1;
+  Cluster cluster;  // that they run on
 };
 int run_plan(const PlanOptions& options);
 

@@ -208,7 +208,7 @@ Work Communicator::start(const char* what, std::function<void(Worker&)> task) {
 }
 
 Work Communicator::reduce_scatter(const char* what, float* data, const Shards& shards) {
-  if (size_ == 1) return {};
+  if (!worker_) return {};
   return start(what, [=](Worker& worker) {
     const int ranks = worker.transport->size(), rank = worker.transport->rank();
     const Range own = shards.of(rank);
@@ -235,7 +235,7 @@ Work Communicator::reduce_scatter(const char* what, float* data, const Shards& s
 }
 
 Work Communicator::all_gather(const char* what, void* data, std::size_t element_bytes, const Shards& shards) {
-  if (size_ == 1) return {};
+  if (!worker_) return {};
   return start(what, [=](Worker& worker) {
     const int ranks = worker.transport->size(), rank = worker.transport->rank();
     const auto place = [&](int r) {
@@ -252,7 +252,7 @@ Work Communicator::all_gather(const char* what, void* data, std::size_t element_
 }
 
 Work Communicator::broadcast(const char* what, void* data, std::size_t bytes, int root) {
-  if (size_ == 1) return {};
+  if (!worker_) return {};
   return start(what, [=](Worker& worker) {
     // A binary tree over the ranks as counted from the root.
     const int ranks = worker.transport->size();
@@ -269,7 +269,7 @@ Work Communicator::broadcast(const char* what, void* data, std::size_t bytes, in
 }
 
 std::vector<std::string> Communicator::gather_texts(const char* what, const std::string& own) {
-  if (size_ == 1) return {own};
+  if (!worker_) return std::vector<std::string>(static_cast<std::size_t>(size_), own);
   const auto ranks = static_cast<std::size_t>(size_);
   std::vector<std::uint64_t> lengths(ranks);
   lengths[static_cast<std::size_t>(rank_)] = own.size();

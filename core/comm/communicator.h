@@ -39,6 +39,8 @@ class Communicator {
  public:
   /// One rank, itself: collectives do nothing.
   Communicator();
+  /// Rank 0 of so many that are only thought of: collectives do nothing. For plans, on Device::meta.
+  explicit Communicator(int planned_ranks) : size_(planned_ranks) {}
   /// `open` is called in the communicator's thread. Throws what it throws.
   Communicator(const std::function<std::unique_ptr<Transport>()>& open, double timeout);
   /// Waits for the other ranks, which do the same; not after abandon().

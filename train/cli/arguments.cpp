@@ -87,10 +87,32 @@ void add_tokenizer_train(CLI::App& parent, Action& action) {
 void add_plan(CLI::App& parent, Action& action) {
   CLI::App& app = add_command(parent, "plan", "Say what a recipe will take: parameters, memory, tokens, time",
                               "  unfurl plan recipes/quickstart.yaml\n"
-                              "  unfurl plan recipes/quickstart.yaml --set model.preset=palm-125m\n");
+                              "  unfurl plan recipes/quickstart.yaml --set model.preset=palm-125m\n"
+                              "  unfurl plan recipes/base_1b_8gpu.yaml --ranks 1024\n");
   auto options = std::make_shared<PlanOptions>();
   auto flags = add_recipe(app, options->recipe, options->sets);
   app.add_flag("--json", options->json, "as one JSON object");
+  Cluster& cluster = options->cluster;
+  app.add_option("--ranks", options->ranks,
+                 "of so many GPUs, and of fewer: memory a rank, time and communication a step")
+      ->check(from_to(1, 1 << 16, "from 1 to 65536"))
+      ->default_str("");
+  app.add_option("--gpu", cluster.gpu, "with --ranks: which GPUs");
+  const auto scaled = [&app](const char* name, double& value, double unit, const char* units, const char* help) {
+    app.add_option_function<double>(
+           name, [&value, unit](const double& given) { value = given * unit; }, help)
+        ->check(from_to(1e-9, 1e12, "greater than 0"))
+        ->type_name(units)
+        ->default_str(fmt::format("{:g}", value / unit));
+  };
+  scaled("--peak", cluster.peak, 1e12, "TFLOPS", "with --ranks: of a GPU in bf16; 0: by its data sheet");
+  scaled("--share", cluster.share, 0.01, "PERCENT", "with --ranks: of the peak that one GPU alone reaches");
+  scaled("--node-bandwidth", cluster.node_bandwidth, 1e9, "GB/S", "with --ranks: that a GPU sends within its node");
+  scaled("--network-bandwidth", cluster.network_bandwidth, 1e9, "GB/S",
+         "with --ranks: that a GPU sends to other nodes");
+  scaled("--latency", cluster.latency, 1e-6, "US", "with --ranks: of a message");
+  app.add_option("--gpus-per-node", cluster.ranks_per_node, "with --ranks")
+      ->check(from_to(1, 1 << 16, "from 1 to 65536"));
   add_threads(app);
   app.callback([options, flags, &action] {
     action = [options, flags] {

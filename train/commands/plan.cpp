@@ -7,6 +7,7 @@
 #include "train/commands.h"
 #include "train/recipe/pipeline.h"
 #include "train/report/progress.h"
+#include "train/trainer/ranks_plan.h"
 
 namespace unfurl::train {
 namespace {
@@ -69,6 +70,35 @@ void print(const Recipe& recipe, const RunPlan& plan) {
   }
 }
 
+/// Of one rank, and of every power of two up to the number asked for.
+Json print_ranks(const Recipe& recipe, const PlanOptions& options) {
+  const std::vector<RanksPlan> plans = plan_ranks(recipe, options.ranks, options.cluster);
+  Json out = Json::array();
+  if (!options.json) {
+    fmt::print("{}", described(options.cluster));
+    fmt::print("{:>7} {:>7} {:>15} {:>11} {:>15} {:>10} {:>10} {:>13} {:>11}\n", "ranks", "slots", "tokens a step",
+               "GiB a rank", "GB sent a rank", "compute s", "sum s", "tokens/s", "time");
+  }
+  for (const RanksPlan& plan : plans) {
+    if (!options.json) {
+      fmt::print("{:>7} {:>7} {:>15} {:>11.1f} {:>15.2f} {:>10.4f} {:>10.4f} {:>13} {:>11}\n", plan.ranks, plan.slots,
+                 grouped(plan.tokens_per_step), plan.memory / (1 << 30), plan.bytes_sent / 1e9, plan.compute_seconds,
+                 plan.communication_seconds,
+                 grouped(static_cast<std::int64_t>(static_cast<double>(plan.tokens_per_step) / plan.step_seconds())),
+                 duration(plan.step_seconds() * static_cast<double>(recipe.train.steps)));
+    }
+    out.push_back(Json::Object{{"ranks", std::int64_t{plan.ranks}},
+                               {"slots", plan.slots},
+                               {"tokens_per_step", plan.tokens_per_step},
+                               {"memory_bytes", plan.memory},
+                               {"bytes_sent", plan.bytes_sent},
+                               {"compute_seconds", plan.compute_seconds},
+                               {"communication_seconds", plan.communication_seconds},
+                               {"step_seconds", plan.step_seconds()}});
+  }
+  return Json::Object{{"name", recipe.name}, {"assumptions", to_json(options.cluster)}, {"ranks", std::move(out)}};
+}
+
 }  // namespace
 
 int run_plan(const PlanOptions& options) {
@@ -84,6 +114,10 @@ int run_plan(const PlanOptions& options) {
   }
   Json all = Json::array();
   for (const Recipe& recipe : recipes) {
+    if (options.ranks > 1) {
+      all.push_back(print_ranks(recipe, options));
+      continue;
+    }
     const RunPlan plan = plan_run(recipe, true);
     if (options.json) {
       all.push_back(to_json(recipe, plan));

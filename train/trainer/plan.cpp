@@ -59,7 +59,7 @@ double dense_peak(const std::string& gpu) {
   return 0;
 }
 
-RunPlan plan_run(Recipe recipe, bool measure) {
+RunPlan plan_run(Recipe recipe, bool measure, int ranks) {
   if (recipe.model.vocab_size == 0) recipe.model.vocab_size = vocabulary(recipe);
   RunPlan plan;
   plan.placement = training_placement_of(recipe, true);
@@ -67,7 +67,8 @@ RunPlan plan_run(Recipe recipe, bool measure) {
   allocator.reset_peak();
   const std::size_t before = allocator.statistics().live;
   {
-    TrainStep step(recipe, Device::meta, plan.placement.dtype);
+    Communicator planned(ranks);
+    TrainStep step(recipe, Device::meta, plan.placement.dtype, &planned);
     const Parameters& parameters = step.decoder().parameters();
     plan.parameters = parameters.count();
     plan.trained = plan.parameters - parameters.count(ParameterGroup::frozen);
@@ -96,6 +97,7 @@ RunPlan plan_run(Recipe recipe, bool measure) {
   const Index context = recipe.data.context + model.soft_rows();
   plan.flops_per_token = 4.0 * static_cast<double>(plan.parameters) + 2.0 * static_cast<double>(plan.trained) +
                          6.0 * static_cast<double>(model.layers * context * model.heads * model.head_dim);
+  if (ranks > 1) return plan;
   if (plan.placement.device == Device::cpu && measure) {
     plan.flops_per_second = measure_matmul();
     plan.share = kShareOfPeak;

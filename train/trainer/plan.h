@@ -24,8 +24,8 @@ struct RunPlan {
 
 /// `recipe.model.vocab_size` 0 stands for the tokenizer's: of the file where it is there, else as the recipe wants it.
 /// With `measure`, the CPU's speed is measured for a moment, where the recipe trains there. The device need not be
-/// here.
-RunPlan plan_run(Recipe recipe, bool measure);
+/// here. With several ranks the memory is that of one of them, and the time is left out.
+RunPlan plan_run(Recipe recipe, bool measure, int ranks = 1);
 
 /// FLOP/s of dense bf16 products with fp32 sums on a GPU of this name, by its maker's data sheet; 0 where it is not
 /// known here.

@@ -1,0 +1,71 @@
+#include "train/trainer/ranks_plan.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/support/subprocess.h"
+#include "tests/train/data/fixture.h"
+#include "tests/train/trainer/fixture.h"
+#include "train/trainer/plan.h"
+
+namespace unfurl::train {
+namespace {
+
+using tests::has;
+using tests::message_of;
+
+Recipe recipe(const std::vector<std::string>& more = {}) {
+  std::vector<std::string> sets = {"batch.slots=4", "model.width=128", "model.head_dim=64", "model.ff_width=256"};
+  sets.insert(sets.end(), more.begin(), more.end());
+  return tests::tiny_recipe("unused", sets);
+}
+
+TEST(RanksPlan, AddsUpWhatAStepComputesAndSends) {
+  const Cluster cluster{.gpu = "some",
+                        .peak = 1e12,
+                        .share = 0.5,
+                        .ranks_per_node = 4,
+                        .node_bandwidth = 1e9,
+                        .network_bandwidth = 1e8,
+                        .latency = 1e-3};
+  const std::vector<RanksPlan> plans = plan_ranks(recipe(), 8, cluster);
+  ASSERT_EQ(plans.size(), 4u);
+  const RunPlan one = plan_run(recipe(), false);
+  const auto weights = static_cast<double>(one.trained);
+  EXPECT_EQ(plans[0].tokens_per_step, one.tokens_per_step);
+  EXPECT_EQ(plans[0].bytes_sent, 0);
+  EXPECT_EQ(plans[0].communication_seconds, 0);
+  EXPECT_DOUBLE_EQ(plans[0].compute_seconds, static_cast<double>(one.tokens_per_step) * one.flops_per_token / 0.5e12);
+  // Half of the gradients in f32 and of the weights in bf16, within a node.
+  EXPECT_DOUBLE_EQ(plans[1].bytes_sent, weights / 2 * 6);
+  EXPECT_DOUBLE_EQ(plans[1].communication_seconds, weights / 2 * 6 / 1e9 + 2e-3);
+  EXPECT_DOUBLE_EQ(plans[1].compute_seconds, plans[0].compute_seconds / 2);
+  // Of seven others, four are on another node. The batch has a slot a rank.
+  EXPECT_EQ(plans[3].slots, 8);
+  EXPECT_EQ(plans[3].tokens_per_step, 2 * one.tokens_per_step);
+  EXPECT_DOUBLE_EQ(plans[3].communication_seconds, weights * 7 / 8 * 6 * 4 / 7 / 1e8 + 14e-3);
+  // Each rank has its part of the optimiser's state, and fewer sums of slots.
+  EXPECT_LT(plans[1].memory, plans[0].memory);
+  EXPECT_LT(plans[2].memory, plans[1].memory);
+  const double sharded = plan_ranks(recipe(), 2, cluster)[1].memory;
+  EXPECT_LT(sharded, plan_ranks(recipe({"optimizer.name=adafactor"}), 2, cluster)[0].memory + 8 * weights);
+}
+
+TEST(RanksPlan, MistakesAreOneLine) {
+  EXPECT_TRUE(has(message_of<UserError>([] { plan_ranks(recipe(), 3, {}); }), "--ranks 3 is no power of two"));
+  const std::string unknown = message_of<UserError>([] { plan_ranks(recipe(), 2, {.gpu = "Voodoo2"}); });
+  EXPECT_TRUE(has(unknown, "\"Voodoo2\"") && has(unknown, "--peak")) << unknown;
+}
+
+TEST(RanksPlan, SaysWhatItAssumes) {
+  const tests::TemporaryFolder folder;
+  tests::spill(folder / "tiny.yaml", dump_recipe(recipe()));
+  const auto finished = tests::run_process({tests::unfurl_binary(), "plan", (folder / "tiny.yaml").string(), "--ranks",
+                                            "16", "--network-bandwidth", "25", "--gpus-per-node", "4"});
+  ASSERT_EQ(finished.code, 0) << finished.error;
+  EXPECT_TRUE(has(finished.out, "assumed, not measured: H200") && has(finished.out, "25 GB/s to other nodes; ") &&
+              has(finished.out, "4 a node"))
+      << finished.out;
+}
+
+}  // namespace
+}  // namespace unfurl::train

@@ -1,0 +1,71 @@
+#include "train/trainer/ranks_plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "train/trainer/plan.h"
+
+namespace unfurl::train {
+namespace {
+
+double peak_of(const Cluster& cluster) {
+  const double peak = cluster.peak > 0 ? cluster.peak : dense_peak(cluster.gpu);
+  if (peak <= 0) user_error("the peak of a \"{}\" is not known here; give it: --peak TFLOPS", cluster.gpu);
+  return peak;
+}
+
+}  // namespace
+
+std::vector<RanksPlan> plan_ranks(const Recipe& recipe, int ranks, const Cluster& cluster) {
+  if (ranks < 1 || (ranks & (ranks - 1)) != 0) user_error("--ranks {} is no power of two", ranks);
+  const double peak = peak_of(cluster);
+  std::vector<RanksPlan> out;
+  for (int r = 1; r <= ranks; r *= 2) {
+    Recipe grown = recipe;
+    grown.device = DeviceChoice::cuda;
+    grown.precision = Precision::bf16;
+    grown.batch.slots = std::max<std::int64_t>(grown.batch.slots, r);
+    const RunPlan one = plan_run(grown, false, r);
+    RanksPlan plan;
+    plan.ranks = r;
+    plan.slots = grown.batch.slots;
+    plan.tokens_per_step = one.tokens_per_step;
+    plan.memory = static_cast<double>(one.allocator_peak);
+    const double tokens = static_cast<double>(one.tokens_per_step) / r;
+    plan.compute_seconds = tokens * one.flops_per_token / (peak * cluster.share);
+    const bool sharded = recipe.optimizer.name == OptimizerKind::adamw;
+    const double gradient_bytes = 4, weight_bytes = sharded ? 2 : 4;  // else summed gradients come back
+    const double others = static_cast<double>(r - 1) / r;
+    plan.bytes_sent = others * static_cast<double>(one.trained) * (gradient_bytes + weight_bytes);
+    const double near = std::min<double>(static_cast<double>(cluster.ranks_per_node), r) - 1;
+    const double leaves = r > 1 ? 1 - near / (r - 1) : 0;
+    plan.communication_seconds = std::max(plan.bytes_sent * (1 - leaves) / cluster.node_bandwidth,
+                                          plan.bytes_sent * leaves / cluster.network_bandwidth) +
+                                 2.0 * (r - 1) * cluster.latency;
+    out.push_back(plan);
+  }
+  return out;
+}
+
+std::string described(const Cluster& cluster) {
+  return fmt::format(
+      "assumed, not measured: {} GPUs of {:.0f} TFLOP/s, of which one alone reaches {:.0f} %; {} a node, each with "
+      "{:g} "
+      "GB/s\nto the others there and {:g} GB/s to other nodes; {:g} us a message; sums do not overlap with backward\n",
+      cluster.gpu, peak_of(cluster) / 1e12, 100 * cluster.share, cluster.ranks_per_node, cluster.node_bandwidth / 1e9,
+      cluster.network_bandwidth / 1e9, cluster.latency * 1e6);
+}
+
+Json to_json(const Cluster& cluster) {
+  return Json::Object{{"gpu", cluster.gpu},
+                      {"peak_flops", peak_of(cluster)},
+                      {"share", cluster.share},
+                      {"ranks_per_node", cluster.ranks_per_node},
+                      {"node_bandwidth", cluster.node_bandwidth},
+                      {"network_bandwidth", cluster.network_bandwidth},
+                      {"latency", cluster.latency}};
+}
+
+}  // namespace unfurl::train

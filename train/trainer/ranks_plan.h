@@ -1,0 +1,48 @@
+// What a step takes on many GPUs, from stated speeds: nothing here is measured.
+//
+//   compute         tokens of a rank * FLOPs a token / (peak * share)
+//   communication   per rank and step: (R - 1) / R of the f32 gradients to the ranks that own them, and as much of the
+//                   updated weights, in the precision of the products, back. What stays within a node takes the node's
+//                   bandwidth, what leaves it the network's, both at once; each of the 2 (R - 1) messages has a latency
+//
+// Sums do not overlap with backward, so a step is compute plus communication. A rank has at least one slot: beyond
+// batch.slots ranks the batch grows with them.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "kernels/types.h"
+#include "train/recipe/recipe.h"
+
+namespace unfurl::train {
+
+struct Cluster {
+  std::string gpu = "H200";
+  double peak = 0;                  // FLOP/s of a GPU; 0: dense_peak(gpu)
+  double share = 0.4;               // of the peak that a step reaches on one
+  Index ranks_per_node = 8;         //
+  double node_bandwidth = 450e9;    // bytes/s that a GPU sends within its node: NVLink 4, one direction
+  double network_bandwidth = 50e9;  // bytes/s that a GPU sends out of it: 400 Gbit/s each
+  double latency = 10e-6;           // s a message
+};
+
+struct RanksPlan {
+  int ranks = 1;
+  Index slots = 0;            // of the batch
+  Index tokens_per_step = 0;  // of all ranks
+  double memory = 0;          // bytes of a rank, in tensors
+  double bytes_sent = 0;      // a rank and step
+  double compute_seconds = 0, communication_seconds = 0;
+  double step_seconds() const { return compute_seconds + communication_seconds; }
+};
+
+/// For 1, 2, 4, ... `ranks` (a power of two) GPUs in bf16. Throws UserError for another number, and for a GPU whose
+/// peak is neither known nor given.
+std::vector<RanksPlan> plan_ranks(const Recipe& recipe, int ranks, const Cluster& cluster);
+
+/// The assumptions, in words and lines.
+std::string described(const Cluster& cluster);
+Json to_json(const Cluster& cluster);
+
+}  // namespace unfurl::train
