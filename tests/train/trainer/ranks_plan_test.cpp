@@ -50,6 +50,15 @@ TEST(RanksPlan, AddsUpWhatAStepComputesAndSends) {
   EXPECT_LT(sharded, plan_ranks(recipe({"optimizer.name=adafactor"}), 2, cluster)[0].memory + 8 * weights);
 }
 
+TEST(RanksPlan, ARankHoldsItsPartOfTheOptimisersState) {
+  const Recipe large = tests::tiny_recipe("unused", {"model={preset: palm-25m, context: 96}", "batch.slots=8"});
+  const auto state = [&](int ranks) {
+    return static_cast<double>(plan_run(large, false, ranks).allocator_peak_by_name.at("optimizer"));
+  };
+  const double whole = state(1);
+  for (const int ranks : {2, 4, 8}) EXPECT_NEAR(state(ranks) / whole, 1.0 / ranks, 0.05 / ranks) << ranks;
+}
+
 TEST(RanksPlan, MistakesAreOneLine) {
   EXPECT_TRUE(has(message_of<UserError>([] { plan_ranks(recipe(), 3, {}); }), "--ranks 3 is no power of two"));
   const std::string unknown = message_of<UserError>([] { plan_ranks(recipe(), 2, {.gpu = "Voodoo2"}); });

@@ -1,13 +1,24 @@
 // Runs of several ranks, started by mpirun as a user does.
+#include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
+#include <unistd.h>
 
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <sstream>
+#include <thread>
 
 #include "core/files.h"
 #include "tests/support/subprocess.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/trainer/fixture.h"
 #include "train/report/metrics.h"
+#include "train/trainer/checkpoint.h"
 
 namespace unfurl::train {
 namespace {
@@ -20,6 +31,21 @@ constexpr const char* kMpirun = "/usr/bin/mpirun";
 /// Threads, as ranks share the cores; and no look for leaks, as MPI leaves memory at its end.
 const std::vector<std::string> kEnvironment = {"UNFURL_THREADS=1", "ASAN_OPTIONS=detect_leaks=0",
                                                "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
+
+/// The processes that train this recipe, without mpirun.
+std::vector<int> processes_of(const fs::path& recipe) {
+  std::vector<int> out;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename().string();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    std::ifstream file(entry.path() / "cmdline");
+    const std::string line((std::istreambuf_iterator<char>(file)), {});
+    if (line.starts_with(tests::unfurl_binary()) && line.find(recipe.string()) != std::string::npos) {
+      out.push_back(std::stoi(name));
+    }
+  }
+  return out;
+}
 
 class RanksTest : public testing::Test {
  protected:
@@ -63,16 +89,18 @@ class RanksTest : public testing::Test {
     }
     return out;
   }
-  std::string weights(int step) const {
-    return read_file(run() / ("step-0000" + std::to_string(step)) / "model.safetensors");
-  }
+  std::string weights(int step) const { return read_file(checkpoint_path(run(), step) / "model.safetensors"); }
   tests::TemporaryFolder folder_;
 };
 
 TEST_F(RanksTest, AnyNumberOfRanksGivesTheSameBitsAndMayChangeOnTheWay) {
+  // Fifty steps, stopped at twenty, in the long series.
+  const bool long_run = std::getenv("UNFURL_LONG_TESTS") != nullptr;
+  const int steps = long_run ? 50 : 12, stop = long_run ? 20 : 4;
   for (const std::string optimizer : {"adamw", "adafactor"}) {
     SCOPED_TRACE(optimizer);
-    const std::vector<std::string> sets = {"batch.slots=4", "train.steps=12", "optimizer.name=" + optimizer};
+    const std::vector<std::string> sets = {"batch.slots=4", fmt::format("train.steps={}", steps),
+                                           "optimizer.name=" + optimizer};
     std::vector<std::vector<std::string>> all;
     std::vector<std::string> bits;
     for (const int ranks : {1, 2, 4}) {
@@ -80,25 +108,74 @@ TEST_F(RanksTest, AnyNumberOfRanksGivesTheSameBitsAndMayChangeOnTheWay) {
       const Finished finished = train(ranks, sets);
       ASSERT_EQ(finished.code, 0) << finished.error;
       all.push_back(numbers());
-      bits.push_back(weights(12));
+      bits.push_back(weights(steps));
     }
-    EXPECT_EQ(all[0].size(), 26U);  // 12 steps and their dropped prefixes, 2 validations
+    EXPECT_GE(all[0].size(), 2 * static_cast<std::size_t>(steps));  // losses and dropped prefixes
     EXPECT_EQ(all[0], all[1]);
     EXPECT_EQ(all[0], all[2]);
     EXPECT_TRUE(bits[0] == bits[1] && bits[0] == bits[2]);
 
     fs::remove_all(run());
     std::vector<std::string> often = sets;
-    often.push_back("train.checkpoint_every=4");
+    often.push_back(fmt::format("train.checkpoint_every={}", stop));
+    often.push_back("train.keep=100");
     ASSERT_EQ(train(4, often).code, 0);
-    for (const int ranks : {2, 1}) {
-      for (const char* step : {"step-000012", "step-000008"}) fs::remove_all(run() / step);
-      if (!fs::exists(run() / "step-000004")) break;
-      EXPECT_EQ(train(ranks, often).code, 0);
+    // What is computed again in the backward pass makes no difference either.
+    for (const auto& [ranks, recompute] : {std::pair{2, "true"}, {1, "false"}}) {
+      for (int step = stop + 1; step <= steps; ++step) fs::remove_all(checkpoint_path(run(), step));
+      ASSERT_EQ(checkpoint_steps(run()), std::vector<Index>{stop});
+      std::vector<std::string> again = often;
+      again.push_back(fmt::format("train.recompute={}", recompute));
+      EXPECT_EQ(train(ranks, again).code, 0);
       EXPECT_EQ(numbers(), all[0]) << ranks;
-      EXPECT_TRUE(weights(12) == bits[0]) << ranks;
+      EXPECT_TRUE(weights(steps) == bits[0]) << ranks;
     }
   }
+}
+
+#ifdef UNFURL_HOST_CUDA
+TEST_F(RanksTest, TheStepsOfAGpuAreSharedToo) {
+  for (const std::string precision : {"f32", "bf16"}) {
+    SCOPED_TRACE(precision);
+    std::vector<std::vector<std::string>> all;
+    std::vector<std::string> bits;
+    for (const int ranks : {1, 2}) {
+      fs::remove_all(run());
+      const Finished finished = train(ranks, {"device=host_cuda", "precision=" + precision, "train.steps=3",
+                                              "samples.queries=[]", "batch.micro_batches=1", "train.validate_every=0"});
+      ASSERT_EQ(finished.code, 0) << finished.error;
+      all.push_back(numbers());
+      bits.push_back(weights(3));
+    }
+    EXPECT_EQ(all[0], all[1]);
+    EXPECT_TRUE(bits[0] == bits[1]);
+  }
+}
+#endif
+
+TEST_F(RanksTest, ARunOfAnotherProcessIsNotDisturbed) {
+  fs::create_directories(run());
+  const int lock = ::open((run() / ".lock").c_str(), O_RDWR | O_CREAT, 0600);
+  ASSERT_EQ(::flock(lock, LOCK_EX), 0);
+  const Finished finished = train(2, {});
+  ::close(lock);
+  EXPECT_EQ(finished.code, 2) << finished.error;
+  EXPECT_NE(finished.error.find("error: "), std::string::npos) << finished.error;
+  EXPECT_EQ(finished.error.find("rank 1"), std::string::npos) << finished.error;
+}
+
+TEST_F(RanksTest, ARankThatDiesBeforeTheFirstStepEndsAll) {
+  tests::Process running(command(2, {"train.steps=100000"}), {.environment = kEnvironment});
+  std::vector<int> ranks;
+  for (int i = 0; i < 1000 && ranks.size() < 2; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    ranks = processes_of(recipe());
+  }
+  ASSERT_EQ(ranks.size(), 2U);
+  ::kill(ranks[1], SIGKILL);
+  const Finished finished = running.wait();
+  EXPECT_NE(finished.code, 0);
+  EXPECT_TRUE(processes_of(recipe()).empty());
 }
 
 TEST_F(RanksTest, OneCommandStartsThem) {
