@@ -11,9 +11,11 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/names.h"
 #include "train/corpus/text.h"
 #include "train/generate/expander.h"
 #include "train/generate/tokenizer_codec.h"
+#include "train/judge/content_change.h"
 #include "train/judge/controls.h"
 #include "train/judge/expansions.h"
 #include "train/judge/few_shot.h"
@@ -22,6 +24,7 @@
 #include "train/judge/text_metrics.h"
 #include "train/log.h"
 #include "train/model/session.h"
+#include "train/refine/terms.h"
 #include "train/trainer/open_run.h"
 
 namespace unfurl::train {
@@ -32,6 +35,7 @@ namespace fs = std::filesystem;
 constexpr std::size_t kFrequentFlavors = 200;
 constexpr std::size_t kShownPairs = 8;
 constexpr const char* kFewShot = "few_shot";
+constexpr const char* kBestOf = "best_of";
 
 /// A run that draws prompts.
 struct Model {
@@ -77,6 +81,17 @@ std::vector<std::string> training_prompts(const std::vector<Source>& sources) {
   return out;
 }
 
+/// Queries that are all of their prompts' content, with the prompts.
+std::vector<std::pair<std::string, std::string>> concrete_pairs(const std::vector<Source>& sources) {
+  std::vector<std::pair<std::string, std::string>> out;
+  for (const Source& source : sources) {
+    for (Index i = 0; i < source.shard->size(); ++i) {
+      if (source.shard->type(i) == "concrete") out.emplace_back(source.shard->query(i), source.shard->prompt(i));
+    }
+  }
+  return out;
+}
+
 class Judge {
  public:
   explicit Judge(const JudgeSettings& settings) : settings_(settings), config_(settings.config) {}
@@ -93,9 +108,11 @@ class Judge {
     for (const std::string& prompt : prompts_) {
       for (const std::string& word : plain_words(prompt)) known_words_.insert(word);
     }
+    content_ = std::make_unique<ContentChange>(prompts_, concrete_pairs(models_[0]->open.training));
     flavors_ = std::make_unique<FrequentFlavors>(prompts_, kFrequentFlavors);
     nearest_ = std::make_unique<NearestPrompts>(prompts_);
     make_systems();
+    check_hypotheses();
     Meter meter("expansions");
     expanded_ = expand_all(settings_.folder / "expansions.jsonl", identity(), systems_, queries_, std::ref(meter));
     score();
@@ -107,10 +124,13 @@ class Judge {
     return hash_bytes(query.text, settings_.seed) & 0xFFFFFFFF;  // to be typed again
   }
 
-  std::vector<std::string> draw(Model& model, const TestQuery& query, const SampleConfig& samples) {
+  std::uint64_t image_seed(const TestQuery& query, std::size_t image) const { return (seed_of(query) << 8) + image; }
+
+  std::vector<std::string> draw(Model& model, const TestQuery& query, const SampleConfig& samples,
+                                std::int64_t times = 1) {
     ExpandSettings expand = expand_settings(samples, 0);
     expand.seed = seed_of(query);
-    expand.count = config_.n;
+    expand.count = config_.n * times;
     std::vector<std::string> out;
     model.ended.clear();
     for (const Expansion& expansion : expand_or_return(model.expander, query.text, expand).items) {
@@ -157,6 +177,54 @@ class Judge {
          }});
   }
 
+  /// Of prompts i, n + i, 2n + i, ... of the first model, the one whose image scores best: of the seed that the i-th
+  /// image has in the judgement, so that the image judged is the image that was chosen.
+  std::vector<std::string> best_prompts(const TestQuery& query, const SampleConfig& samples) {
+    const std::vector<std::string> drawn = draw(*models_[0], query, samples, config_.best_of.of);
+    const auto n = static_cast<std::size_t>(config_.n);
+    std::vector<ImageRequest> requests;
+    for (std::size_t i = 0; i < drawn.size(); ++i) {
+      requests.push_back(
+          {fmt::format("{}/{}/{}", kBestOf, query.id, i), query.text, drawn[i], image_seed(query, i % n)});
+    }
+    const std::vector<ImageAnswer> answers = chooser_->render(requests);
+    std::vector<std::string> out(std::min(n, drawn.size()));
+    std::vector<double> best(out.size(), -std::numeric_limits<double>::infinity());
+    for (std::size_t i = 0; i < drawn.size(); ++i) {
+      check_embeddings(answers[i]);
+      const double score = score_of(query.text, drawn[i], answers[i], config_.best_of.score);
+      if (score <= best[i % n]) continue;
+      best[i % n] = score;
+      out[i % n] = drawn[i];
+    }
+    return out;
+  }
+
+  void add_best_of(const SampleConfig& samples) {
+    const BestOfRecipe& best_of = config_.best_of;
+    if (best_of.side.command.empty() && best_of.side.url.empty()) return;
+    chooser_ = std::make_unique<ImageSide>(image_side_config(best_of.side, settings_.folder / kBestOf));
+    systems_.push_back({kBestOf,
+                        fmt::format("of {} prompts of {} each time the one whose image a filter scores best, as "
+                                    "re-fine-tuning does; {} times the cost",
+                                    best_of.of, model_names_[0], best_of.of),
+                        [this, samples](const TestQuery& query) { return best_prompts(query, samples); }});
+  }
+
+  /// Before anything is drawn.
+  void check_hypotheses() const {
+    std::vector<std::string> names;
+    for (const System& system : systems_) names.push_back(system.name);
+    for (const HypothesisConfig& hypothesis : config_.hypotheses) {
+      for (const std::string* system : {&hypothesis.better, &hypothesis.worse}) {
+        const std::string& name = *system;
+        if ((name.empty() && system == &hypothesis.worse) || std::ranges::find(names, name) != names.end()) continue;
+        user_error("the hypothesis \"{}\" is on the system \"{}\", which is not judged{}", hypothesis.name, name,
+                   did_you_mean(name, names));
+      }
+    }
+  }
+
   void make_systems() {
     const auto n = static_cast<std::size_t>(config_.n);
     systems_.push_back({"straight", "the query itself, with N seeds",
@@ -195,6 +263,7 @@ class Judge {
          }});
     systems_.push_back({"nearest", "the N training prompts that share most with the query",
                         [this, n](const TestQuery& query) { return nearest_->find(query.text, n); }});
+    add_best_of(samples);
     if (!config_.few_shot.endpoint.empty()) add_few_shot();
     for (std::int64_t point = 0; point < config_.frontier_points; ++point) {
       const double share = config_.frontier_points == 1
@@ -219,6 +288,11 @@ class Judge {
     }
     for (const TestQuery& query : queries_) all += '\n' + query.text;
     for (const System& system : systems_) all += '\n' + system.name;
+    if (chooser_) {
+      const BestOfRecipe& best_of = config_.best_of;
+      all += fmt::format("\n{}\n{}\n{}", best_of.side.command, best_of.side.url, best_of.of);
+      for (const ScoreTermRecipe& term : best_of.score) all += fmt::format("\n{} {}", term.term, term.weight);
+    }
     if (chat_) all += '\n' + config_.few_shot.endpoint + '\n' + config_.few_shot.model;
     Recipe recipe;
     recipe.samples = settings_.samples;
@@ -239,7 +313,7 @@ class Judge {
       for (std::size_t q = 0; q < mine.size(); ++q) {
         for (std::size_t i = 0; i < mine[q].size(); ++i) {
           requests.push_back({fmt::format("{}/{}/{}", system.name, queries_[q].id, i), queries_[q].text,
-                              mine[q][i].text, (seed_of(queries_[q]) << 8) + i});
+                              mine[q][i].text, image_seed(queries_[q], i)});
         }
       }
     }
@@ -295,19 +369,26 @@ class Judge {
 
   void score_texts(const TestQuery& query, const std::vector<SystemPrompt>& prompts, Numbers& numbers) {
     std::vector<std::string> texts;
-    double words = 0, kept = 0, unknown = 0, ended = 0;
+    double words = 0, kept = 0, unknown = 0, ended = 0, unchanged = 0, added = 0, flavors = 0;
     for (const SystemPrompt& prompt : prompts) {
       texts.push_back(prompt.text);
       words += length(prompt.text);
       kept += content_kept(query.text, prompt.text);
       unknown += unknown_share(prompt.text, known_words_);
       ended += prompt.ended ? 1 : 0;
+      const ContentChange::Change change = content_->between(query.text, prompt.text);
+      unchanged += change.unchanged() ? 1 : 0;
+      added += static_cast<double>(change.added);
+      flavors += static_cast<double>(change.flavors);
     }
     const auto count = static_cast<double>(prompts.size());
     numbers["words"].push_back(words / count);
     numbers["content_kept"].push_back(kept / count);
     numbers["unknown_words"].push_back(unknown / count);
     numbers["ended"].push_back(ended / count);
+    numbers["content_unchanged"].push_back(unchanged / count);
+    numbers["content_added"].push_back(added / count);
+    numbers["flavors_added"].push_back(flavors / count);
     const auto where_any = [&](double value) {
       return prompts.empty() ? std::numeric_limits<double>::quiet_NaN() : value;
     };
@@ -324,6 +405,7 @@ class Judge {
     page.inference = "over queries only: one world, one training seed";
     for (const System& system : systems_) page.about.emplace_back(system.name, system.about);
     if (!chat_) page.about.emplace_back(kFewShot, "a language model with examples: n/a, no endpoint was given");
+    if (!chooser_) page.about.emplace_back(kBestOf, "the best of several prompts by score: n/a, no side was given");
     page.bootstrap = bootstrap;
     page.models = model_names_;
     const Judgement shown = show_judgement({scores_}, test_hypotheses({scores_}, config_.hypotheses, bootstrap), page);
@@ -342,8 +424,10 @@ class Judge {
   std::vector<TestQuery> queries_;
   std::vector<std::string> prompts_;
   std::unordered_set<std::string> known_words_;
+  std::unique_ptr<ContentChange> content_;
   std::unique_ptr<FrequentFlavors> flavors_;
   std::unique_ptr<NearestPrompts> nearest_;
+  std::unique_ptr<ImageSide> chooser_;
   std::unique_ptr<ChatClient> chat_;
   std::vector<System> systems_;
   std::map<std::string, std::vector<std::string>> of_first_model_;  // by query

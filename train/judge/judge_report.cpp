@@ -26,10 +26,21 @@ constexpr Column kWinColumns[] = {{"win_aesthetic", "1x1, aesthetics", 3},
                                   {"best_aesthetic", "best of N, aesthetics", 3},
                                   {"win_alignment", "1x1, alignment", 3},
                                   {"best_alignment", "best of N, alignment", 3}};
-constexpr Column kTextColumns[] = {
-    {"words", "words", 1},         {"content_kept", "content kept", 3}, {"unknown_words", "new words", 3},
-    {"self_bleu", "self-BLEU", 3}, {"distinct_1", "distinct-1", 3},     {"distinct_2", "distinct-2", 3},
-    {"ended", "ended", 3}};
+constexpr Column kTextColumns[] = {{"words", "words", 1},
+                                   {"content_unchanged", "content unchanged", 3},
+                                   {"content_added", "content words added", 2},
+                                   {"content_kept", "content kept", 3},
+                                   {"unknown_words", "new words", 3},
+                                   {"self_bleu", "self-BLEU", 3},
+                                   {"distinct_1", "distinct-1", 3},
+                                   {"distinct_2", "distinct-2", 3},
+                                   {"ended", "ended", 3}};
+
+constexpr Column kContentColumns[] = {{"content_unchanged", "content unchanged", 3},
+                                      {"content_added", "content words added", 2},
+                                      {"flavors_added", "flavors added", 2},
+                                      {"content_kept", "content kept", 3},
+                                      {"words", "words", 1}};
 
 std::string shown(const Estimate& estimate, int digits) {
   if (!estimate.defined()) return "n/a";
@@ -156,14 +167,17 @@ Judgement show_judgement(const std::vector<Scores>& units, const std::vector<Tes
 
   if (!tested.empty()) {
     Table table = {{"hypothesis", "better", "worse", "metric", "smallest effect", "difference", "verdict"}};
+    if (units.size() > 1) table[0].push_back("units that find it");
     json["hypotheses"] = Json::array();
     for (const Tested& test : tested) {
       const HypothesisConfig& h = test.hypothesis;
-      table.push_back({h.name, h.better, h.worse, h.metric, fmt::format("{:g}", h.smallest), shown(test.difference, 4),
-                       name_of(test.verdict)});
+      table.push_back({h.name, h.better, h.worse.empty() ? "(its value)" : h.worse, h.metric,
+                       fmt::format("{:g}", h.smallest), shown(test.difference, 4), name_of(test.verdict)});
       Json one = Json::Object{{"name", h.name},     {"better", h.better},     {"worse", h.worse},
                               {"metric", h.metric}, {"smallest", h.smallest}, {"verdict", name_of(test.verdict)}};
       one["difference"] = to_json(test.difference);
+      one["found_in_units"] = static_cast<std::int64_t>(test.found);
+      if (units.size() > 1) table.back().push_back(fmt::format("{} of {}", test.found, units.size()));
       json["hypotheses"].push_back(std::move(one));
     }
     pages.add(
@@ -239,13 +253,18 @@ Judgement show_judgement(const std::vector<Scores>& units, const std::vector<Tes
   pages.add("Diversity against alignment by temperature", frontier_table);
   if (!frontier.empty()) pages.html().add_chart("Frontier: diversity over alignment", "alignment", frontier);
 
-  Table prefixed = {{"prefix minus none", "aesthetics", "alignment", "diversity", "words", "content kept"}};
+  Table prefixed = {{"prefix minus none", "aesthetics", "alignment", "diversity", "words", "content unchanged",
+                     "content words added"}};
   for (const std::string& system : first.systems) {
     const std::size_t at = system.find(" +");
     if (at == std::string::npos) continue;
     std::vector<std::string> row = {system};
-    for (const auto& [metric, digits] :
-         {std::pair{"aesthetic", 3}, {"alignment", 4}, {"diversity", 5}, {"words", 2}, {"content_kept", 3}}) {
+    for (const auto& [metric, digits] : {std::pair{"aesthetic", 3},
+                                         {"alignment", 4},
+                                         {"diversity", 5},
+                                         {"words", 2},
+                                         {"content_unchanged", 3},
+                                         {"content_added", 2}}) {
       const Estimate estimated = between(units, system, system.substr(0, at), metric, page.bootstrap);
       row.push_back(shown(estimated, digits));
       json["prefixes"][system][metric] = to_json(estimated);
@@ -253,6 +272,17 @@ Judgement show_judgement(const std::vector<Scores>& units, const std::vector<Tes
     prefixed.push_back(std::move(row));
   }
   pages.add("Prefixes against none, on the same queries", prefixed);
+
+  std::vector<std::string> asked;  // a model that was given prefixes, and what it says with each
+  for (const std::string& system : first.systems) {
+    const std::size_t at = system.find(" +");
+    if (at == std::string::npos) continue;
+    if (asked.empty()) asked.push_back(system.substr(0, at));
+    asked.push_back(system);
+  }
+  pages.add("What prefixes do to the content", table_of(units, asked, kContentColumns, page.bootstrap, of),
+            "unchanged: the share of prompts that have all content words of the query and add none, told by rules from "
+            "flavors");
 
   for (const auto& [metric, name] :
        {std::pair{"alignment", "Alignment of the queries"}, {"aesthetic", "Aesthetics of the queries"}}) {

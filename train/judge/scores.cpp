@@ -90,11 +90,16 @@ std::vector<Tested> test_hypotheses(const std::vector<Scores>& units, const std:
     std::vector<std::vector<double>> better, worse;
     for (const Scores& unit : units) {
       better.push_back(unit.numbers(hypothesis.better, hypothesis.metric));
-      worse.push_back(unit.numbers(hypothesis.worse, hypothesis.metric));
+      worse.push_back(hypothesis.worse.empty() ? std::vector<double>(better.back().size(), 0.0)
+                                               : unit.numbers(hypothesis.worse, hypothesis.metric));
     }
     const auto by = differences(better, worse);
     const Estimate estimated = by.size() == 1 ? estimate(by[0], bootstrap) : estimate_nested(by, bootstrap);
-    out.push_back({hypothesis, estimated, judge_difference(estimated, hypothesis.smallest)});
+    Tested tested{hypothesis, estimated, judge_difference(estimated, hypothesis.smallest)};
+    for (const std::vector<double>& unit : by) {
+      tested.found += judge_difference(estimate(unit, bootstrap), hypothesis.smallest) == Verdict::supported ? 1 : 0;
+    }
+    out.push_back(std::move(tested));
   }
   return out;
 }

@@ -33,6 +33,7 @@ struct Tested {
   HypothesisConfig hypothesis;
   Estimate difference;
   Verdict verdict = Verdict::undecided;
+  std::size_t found = 0;  // units that, each by itself and over its queries alone, support it
 };
 
 /// Over units that have the same systems: with one unit, over its queries alone.

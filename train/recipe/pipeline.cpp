@@ -229,6 +229,8 @@ std::vector<std::string> stage_inputs(const Stage& stage) {
       add(recipe.start);
       break;
     case StageKind::refine:
+      add(recipe.refine.like);
+      [[fallthrough]];
     case StageKind::pretrain:
     case StageKind::train:
       add_sources();

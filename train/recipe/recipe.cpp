@@ -78,7 +78,8 @@ void check(const Recipe& recipe, const std::string& file) {
   rule(refine.threshold == ThresholdKind::quantile || refine.per == ThresholdScope::all,
        "refine.per: {} goes with refine.threshold: quantile; a fixed threshold is one for all pairs",
        to_string(refine.per));
-  check_score_terms(refine.score, file);
+  check_score_terms(refine.score, file, "refine.score");
+  check_score_terms(recipe.judge.best_of.score, file, "judge.best_of.score");
   rule(!recipe.name.empty() && recipe.name.find('/') == std::string::npos && recipe.name != "." && recipe.name != "..",
        "name must be fit for a folder, got \"{}\"", recipe.name);
 }
@@ -312,11 +313,13 @@ void describe(Schema& schema, ImageSideRecipe& config) {
 void describe(Schema& schema, HypothesisConfig& config) {
   schema.field("name", config.name, "what it says");
   schema.field("better", config.better,
-               "the system that it says is better: a run's name, straight, random_flavors, nearest "
-               "or few_shot");
-  schema.field("worse", config.worse, "than this one");
-  schema.field("metric", config.metric, "alignment, aesthetic or diversity");
-  schema.field("smallest", config.smallest, "the smallest difference that matters, in units of the metric",
+               "the system that it says is better: a run's name, \"NAME +PREFIX\", straight, random_flavors, nearest, "
+               "few_shot or best_of");
+  schema.field("worse", config.worse, "than this one; empty: the value by itself is at least the smallest");
+  schema.field("metric", config.metric,
+               "alignment, aesthetic, diversity, content_unchanged, content_added, or another that queries.jsonl has");
+  schema.field("smallest", config.smallest,
+               "the smallest difference that matters, or value where there is no worse, in units of the metric",
                at_least(0));
 }
 
@@ -326,8 +329,16 @@ void describe(Schema& schema, FewShotRecipe& config) {
   schema.field("api_key_env", config.api_key_env, "environment variable with the key; empty: none");
 }
 
+void describe(Schema& schema, BestOfRecipe& config) {
+  schema.group("side", config.side, "what it scores by, as in re-fine-tuning; without a command or url: none");
+  schema.field("of", config.of, "prompts drawn for each that is given", between(2, 64));
+  schema.list("score", config.score, "as in refine");
+}
+
 void describe(Schema& schema, JudgeConfig& config) {
   schema.group("side", config.side, "what turns prompts into images and embeddings");
+  schema.group("best_of", config.best_of,
+               "a further control: the best of several prompts of the first run by the score of their images");
   schema.group("few_shot", config.few_shot, "a language model as a further control, shown a few training pairs");
   schema.path("queries", config.queries,
               "test queries: a text file of one a line, a .tsv whose first column they are, or pairs in .jsonl; by "
@@ -351,6 +362,8 @@ void describe(Schema& schema, ScoreTermRecipe& config) {
 
 void describe(Schema& schema, RefineRecipe& config) {
   schema.group("side", config.side, "what turns prompts into images and embeddings");
+  schema.path("like", config.like,
+              "another stage of this kind: its expansions and scores are taken over where they would be the same");
   schema.field("pairs", config.pairs, "whose prompts: the model's own, or, as a control, those of the corpus");
   schema.field("max_queries", config.max_queries, "at most so many queries, drawn by seed; 0: all", at_least(0));
   schema.field("only_ended", config.only_ended, "leave out expansions that the model did not end itself");
@@ -475,7 +488,9 @@ Recipe bind_recipe(Node node, const std::string& file) {
   if (recipe.name.empty()) recipe.name = std::filesystem::path(file).stem().string();
   if (recipe.output.empty()) recipe.output = "runs/" + recipe.name;
   if (recipe.model.ff_width == 0) recipe.model.ff_width = 4 * recipe.model.width;
-  if (recipe.refine.score.empty()) recipe.refine.score = {{"sim_query_image", 0.6}, {"sim_prompt_image", 0.4}};
+  for (auto* score : {&recipe.refine.score, &recipe.judge.best_of.score}) {
+    if (score->empty()) *score = {{"sim_query_image", 0.6}, {"sim_prompt_image", 0.4}};
+  }
   if (recipe.data.context == 0) recipe.data.context = recipe.model.context;
   check(recipe, file);
   return recipe;

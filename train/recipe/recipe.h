@@ -221,9 +221,9 @@ struct ImageSideRecipe {
 
 struct HypothesisConfig {
   std::string name;
-  std::string better, worse;  // systems of the judgement
+  std::string better, worse;  // systems of the judgement; worse "": better's own value is meant
   std::string metric = "alignment";
-  double smallest = 0;  // the smallest difference that matters
+  double smallest = 0;  // the smallest difference, or value, that matters
 };
 
 /// A language model that is judged beside the models, shown a few training pairs.
@@ -233,9 +233,23 @@ struct FewShotRecipe {
   std::string api_key_env;
 };
 
+struct ScoreTermRecipe {
+  std::string term;
+  double weight = 1;
+};
+
+/// A control of re-fine-tuning: the first model draws `of` prompts for each that it gives, and a side, as it filters
+/// there, takes the one whose image scores best.
+struct BestOfRecipe {
+  ImageSideRecipe side;  // no command and no url: no such control
+  std::int64_t of = 4;
+  std::vector<ScoreTermRecipe> score;  // none: as in RefineRecipe
+};
+
 struct JudgeConfig {
   ImageSideRecipe side;
   FewShotRecipe few_shot;
+  BestOfRecipe best_of;
   std::string queries;            // "": from the held-out side of the runs' data
   std::int64_t max_queries = 60;  // 0: all
   std::int64_t n = 4;
@@ -249,14 +263,10 @@ struct JudgeConfig {
   std::vector<HypothesisConfig> hypotheses;
 };
 
-struct ScoreTermRecipe {
-  std::string term;
-  double weight = 1;
-};
-
 /// The stage "refine" (train/refine).
 struct RefineRecipe {
   ImageSideRecipe side;
+  std::string like;  // "", or the folder of another such stage whose work is taken over where it is the same
   PairKind pairs = PairKind::generated;
   std::int64_t max_queries = 0;  // 0: all
   bool only_ended = true;
@@ -373,6 +383,7 @@ void describe(Schema& schema, EvalConfig& config);
 void describe(Schema& schema, ImageSideRecipe& config);
 void describe(Schema& schema, HypothesisConfig& config);
 void describe(Schema& schema, FewShotRecipe& config);
+void describe(Schema& schema, BestOfRecipe& config);
 void describe(Schema& schema, JudgeConfig& config);
 void describe(Schema& schema, ScoreTermRecipe& config);
 void describe(Schema& schema, RefineRecipe& config);

@@ -32,6 +32,7 @@ std::string sampling_keys(SampleConfig samples) {
 
 std::string filter_keys(RefineRecipe refine) {
   refine.side = {};
+  refine.like.clear();
   return keys_of(refine);
 }
 

@@ -52,13 +52,27 @@ class Refine {
 
   std::uint64_t seed() const { return static_cast<std::uint64_t>(recipe_.seed); }
 
+  /// A step that the stage `like` has done from the same: its file, so that nothing is drawn or rendered twice.
+  bool take_over(std::string_view step, std::uint64_t from, const char* file) {
+    if (config_.like.empty()) return false;
+    const fs::path other = config_.like;
+    const Steps theirs(other);
+    if (!theirs.done(step, from, {file})) return false;
+    write_file(folder_ / file, read_file(other / file));
+    if (const Json& note = theirs.note(step); !note.is_null()) steps_.keep(step, note);
+    steps_.finish(step);
+    info("{}: the {} are those of {}", recipe_.name, step, config_.like);
+    return true;
+  }
+
   void expand() {
     const bool real = config_.pairs == PairKind::real;
     std::string from = fmt::format("expansions {} {} {} {:x}", recipe_.seed, to_string(config_.pairs),
                                    config_.max_queries, data_hash(recipe_.data));
     if (!real) from += fmt::format(" {:x} {}", run_hash(recipe_.start), sampling_keys(recipe_.samples));
     expansions_from_ = hash_bytes(from);
-    if (steps_.begin("expansions", expansions_from_, {kExpansions})) {
+    if (steps_.begin("expansions", expansions_from_, {kExpansions}) ||
+        take_over("expansions", expansions_from_, kExpansions)) {
       queries_ = read_expansions(folder_ / kExpansions);
       info("{} {} expanded already", queries_.size(), queries());
       return;
@@ -93,7 +107,7 @@ class Refine {
     const bool aesthetic = std::ranges::find(config_.score, "aesthetic", &ScoreTermRecipe::term) != config_.score.end();
     scores_from_ = hash_bytes(fmt::format("scores {:x} {} {} {} {} {}", expansions_from_, config_.only_ended, images,
                                           aesthetic, config_.side.command, config_.side.url));
-    const bool done = steps_.begin("scores", scores_from_, {kScores});
+    const bool done = steps_.begin("scores", scores_from_, {kScores}) || take_over("scores", scores_from_, kScores);
     std::optional<ImageSide> side;
     Json about = steps_.note("scores");
     if (images && !done) {

@@ -25,17 +25,20 @@ Steps::Steps(std::filesystem::path folder) : folder_(std::move(folder)) {
 
 bool Steps::begin(std::string_view step, std::uint64_t from, const std::vector<std::string>& files) {
   const std::string made_from = fmt::format("{:016x}", from);
-  if (began_from(step, from)) {
-    const Json* found = steps_.find(step);
-    const bool done = found->find("done") != nullptr && *found->find("done") == Json(true);
-    return done && std::all_of(files.begin(), files.end(),
-                               [&](const std::string& file) { return std::filesystem::exists(folder_ / file); });
-  }
+  if (began_from(step, from)) return done(step, from, files);
   // First what was there, then the new name for it: a kill between the two leaves an old name and no files.
   for (const std::string& file : files) std::filesystem::remove(folder_ / file);
   steps_[step] = Json(Json::Object{{"from", made_from}, {"done", false}});
   write();
   return false;
+}
+
+bool Steps::done(std::string_view step, std::uint64_t from, const std::vector<std::string>& files) const {
+  if (!began_from(step, from)) return false;
+  const Json* said = steps_.find(step)->find("done");
+  return said != nullptr && *said == Json(true) && std::all_of(files.begin(), files.end(), [&](const auto& file) {
+           return std::filesystem::exists(folder_ / file);
+         });
 }
 
 bool Steps::began_from(std::string_view step, std::uint64_t from) const {

@@ -21,6 +21,8 @@ class Steps {
   /// Before the work of a step. Where it was not begun from the same before, its files (names in the folder) are
   /// removed first. True where it is done already and its files are there.
   bool begin(std::string_view step, std::uint64_t from, const std::vector<std::string>& files);
+  /// True where it is done, from this, and its files are there.
+  bool done(std::string_view step, std::uint64_t from, const std::vector<std::string>& files) const;
   /// True where the step was begun from this.
   bool began_from(std::string_view step, std::uint64_t from) const;
   /// Keeps a note with a step that was begun.

@@ -46,23 +46,32 @@ constexpr std::array kTerms = {
 
 std::span<const ScoreTerm> score_terms() { return kTerms; }
 
-const ScoreTerm& find_score_term(std::string_view name, std::string_view where) {
+const ScoreTerm& find_score_term(std::string_view name, std::string_view where, std::string_view key) {
   const auto found = std::ranges::find(kTerms, name, &ScoreTerm::name);
   if (found != kTerms.end()) return *found;
   std::vector<std::string_view> names;
   for (const ScoreTerm& term : kTerms) names.push_back(term.name);
-  user_error("{}: refine.score: there is no term \"{}\"{} (the terms are {})", where, name, did_you_mean(name, names),
+  user_error("{}: {}: there is no term \"{}\"{} (the terms are {})", where, key, name, did_you_mean(name, names),
              join(names, ", "));
 }
 
-void check_score_terms(const std::vector<ScoreTermRecipe>& terms, const std::string& where) {
+void check_score_terms(const std::vector<ScoreTermRecipe>& terms, const std::string& where, std::string_view key) {
   for (std::size_t i = 0; i < terms.size(); ++i) {
-    find_score_term(terms[i].term, where);
+    find_score_term(terms[i].term, where, key);
     const auto same = [&](const ScoreTermRecipe& other) { return other.term == terms[i].term; };
     if (std::any_of(terms.begin(), terms.begin() + static_cast<std::ptrdiff_t>(i), same)) {
-      user_error("{}: refine.score names the term {} twice: give it one weight", where, terms[i].term);
+      user_error("{}: {} names the term {} twice: give it one weight", where, key, terms[i].term);
     }
   }
+}
+
+double score_of(std::string_view query, std::string_view prompt, const ImageAnswer& answer,
+                const std::vector<ScoreTermRecipe>& terms) {
+  double sum = 0;
+  for (const ScoreTermRecipe& term : terms) {
+    sum += term.weight * find_score_term(term.term, "the score").value(query, prompt, answer);
+  }
+  return sum;
 }
 
 void check_embeddings(const ImageAnswer& answer) {

@@ -22,10 +22,15 @@ struct ScoreTerm {
 std::span<const ScoreTerm> score_terms();
 
 /// Throws UserError naming the nearest for one that is not there.
-const ScoreTerm& find_score_term(std::string_view name, std::string_view where);
+const ScoreTerm& find_score_term(std::string_view name, std::string_view where, std::string_view key = "refine.score");
 
-/// Throws UserError for an unknown term, or one given twice. `where` begins the message.
-void check_score_terms(const std::vector<ScoreTermRecipe>& terms, const std::string& where);
+/// Throws UserError for an unknown term, or one given twice. `where` and the recipe's key begin the message.
+void check_score_terms(const std::vector<ScoreTermRecipe>& terms, const std::string& where,
+                       std::string_view key = "refine.score");
+
+/// The weighted sum of an answer's terms.
+double score_of(std::string_view query, std::string_view prompt, const ImageAnswer& answer,
+                const std::vector<ScoreTermRecipe>& terms);
 
 /// Throws Error naming the request where the embeddings differ in length, hold a number that is not finite, or one is
 /// all zeros.

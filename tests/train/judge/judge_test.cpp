@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
 
 #include "core/files.h"
 #include "core/json.h"
@@ -184,6 +185,52 @@ TEST_F(JudgeTest, ASheetIsMadeOfAJudgement) {
   EXPECT_EQ(both.code, 2) << both.error;
 }
 
+TEST_F(JudgeTest, TheBestOfSeveralByScoreIsAControl) {
+  const std::string side = "/usr/bin/env python3 " + (*folder_ / "side.py").string();
+  const auto run = [&](const std::string& name, const std::string& term) {
+    write_file(*folder_ / (name + ".yaml"),
+               "name: best\noutput: " + (*folder_ / name).string() +
+                   "\nsamples: {max_tokens: 8}\nstages:\n- kind: judge\n" + "  runs: [" + (*folder_ / "run").string() +
+                   "]\n  judge:\n    side: {command: \"" + side + "\"}\n    best_of: {of: 3, side: {command: \"" +
+                   side + "\"}, score: [{term: " + term + "}]}\n    max_queries: 4\n    n: 2\n    resamples: 20\n" +
+                   "    hypotheses: [{name: h, better: best_of, worse: tiny, metric: aesthetic}]\n");
+    return tests::run_process({tests::unfurl_binary(), "run", (*folder_ / (name + ".yaml")).string()});
+  };
+  const tests::Finished found = run("best", "aesthetic");  // of this side: the length in characters
+  ASSERT_EQ(found.code, 0) << found.error;
+  const Json json = Json::parse(read_file(*folder_ / "best" / "judge" / "judge.json"));
+  EXPECT_GT(json.at("systems").at("best_of").at("aesthetic").at("mean").as_number(),
+            json.at("systems").at("tiny").at("aesthetic").at("mean").as_number());
+  // As many prompts a query, and none that scores less than the model's own at its place, for that is one of the three.
+  std::map<std::string, std::map<std::string, std::vector<std::string>>> texts;
+  const std::string lines = read_file(*folder_ / "best" / "judge" / "expansions.jsonl");
+  for (std::size_t at = lines.find('\n') + 1; at < lines.size(); at = lines.find('\n', at) + 1) {
+    const Json line = Json::parse(lines.substr(at, lines.find('\n', at) - at));
+    for (const Json& prompt : line.at("prompts").as_array()) {
+      texts[line.at("system").as_string()][line.at("query_id").as_string()].push_back(prompt.at("text").as_string());
+    }
+  }
+  ASSERT_EQ(texts["best_of"].size(), 4U);
+  for (const auto& [query, best] : texts["best_of"]) {
+    const std::vector<std::string>& own = texts["tiny"][query];  // one where the query is too long to be expanded
+    ASSERT_EQ(best.size(), own.size());
+    for (std::size_t i = 0; i < own.size(); ++i) EXPECT_GE(best[i].size(), own[i].size());
+  }
+  EXPECT_NE(run("bad", "aesthetics").error.find("judge.best_of.score: there is no term \"aesthetics\""),
+            std::string::npos);
+}
+
+TEST_F(JudgeTest, AHypothesisOnNobodyEndsBeforeTheWork) {
+  write_file(*folder_ / "nobody.yaml", "stages:\n- kind: judge\n  runs: [" + (*folder_ / "run").string() +
+                                           "]\n  judge: {side: {command: cat}, " +
+                                           "hypotheses: [{name: h, better: tini, worse: straight}]}\n");
+  const tests::Finished found = tests::run_process({tests::unfurl_binary(), "run", (*folder_ / "nobody.yaml").string(),
+                                                    "--set", "output=" + (*folder_ / "nobody").string()});
+  EXPECT_NE(found.code, 0);
+  EXPECT_NE(found.error.find("the system \"tini\", which is not judged; did you mean"), std::string::npos)
+      << found.error;
+}
+
 TEST_F(JudgeTest, ASideWithoutAestheticsHasNoneToShow) {
   const tests::Finished found = judge(*folder_ / "blind", "blind");
   ASSERT_EQ(found.code, 0) << found.error;
@@ -213,6 +260,7 @@ TEST_F(JudgeTest, JudgementsOfSeveralWorldsAreOne) {
   const Json json = Json::parse(read_file(*folder_ / "ab" / "judge.json"));
   EXPECT_EQ(json.at("units").as_integer(), 2);
   EXPECT_NE(json.at("hypotheses").as_array().at(0).at("verdict").as_string(), "");
+  EXPECT_NE(found.out.find("units that find it"), std::string::npos);
   EXPECT_NE(found.out.find("over 2 units of world and training seed"), std::string::npos);
 }
 

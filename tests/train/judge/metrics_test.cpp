@@ -1,11 +1,13 @@
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 
 #include "core/files.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"
+#include "train/judge/content_change.h"
 #include "train/judge/controls.h"
 #include "train/judge/images.h"
 #include "train/judge/queries.h"
@@ -29,6 +31,24 @@ TEST(TextMetricsTest, CountsByHand) {
   EXPECT_DOUBLE_EQ(content_kept("of the", "anything"), 1);
   EXPECT_DOUBLE_EQ(unknown_share("a fox qxz 4", {"a", "fox"}), 1.0 / 3);
   EXPECT_EQ(length("a red  fox"), 3);
+}
+
+TEST(ContentChangeTest, TellsFlavorsFromContent) {
+  const std::vector<std::string> prompts(5, "a tower, misty dawn, soft light, heavy snow");
+  const ContentChange content(prompts, {{"a tower, heavy snow", "a tower, heavy snow, soft light"}});
+  using Counts = std::array<std::size_t, 3>;  // added, lost, flavors
+  const auto change = [&](const char* query, const char* prompt) {
+    const ContentChange::Change found = content.between(query, prompt);
+    EXPECT_EQ(found.unchanged(), found.added == 0 && found.lost == 0);
+    return Counts{found.added, found.lost, found.flavors};
+  };
+  EXPECT_EQ(change("a red fox", "a red fox, misty dawn, oil painting"), (Counts{0, 0, 2}));
+  EXPECT_EQ(change("a red fox", "a red fox"), (Counts{0, 0, 0}));
+  EXPECT_EQ(change("a red fox", "a photo of a fox in deep snow, soft light"), (Counts{2, 1, 1}));
+  EXPECT_EQ(change("a fox", "a fox, heavy snow, soft light"), (Counts{2, 0, 1})) << "content, as a pair says";
+  EXPECT_EQ(change("a fox", "a fox, soft light, two red doors"), (Counts{3, 0, 1})) << "no flavor, though behind one";
+  EXPECT_EQ(change("a fox, soft light", "a fox, soft light, misty dawn"), (Counts{0, 0, 1}));
+  EXPECT_EQ(change("", "a fox"), (Counts{1, 0, 0}));
 }
 
 TEST(ImageMetricsTest, ByHand) {

@@ -106,6 +106,21 @@ TEST(StatisticsTest, APlantedEffectIsFoundAndANullWorldShowsNone) {
   EXPECT_LE(imagined, 1);
 }
 
+TEST(StatisticsTest, AHypothesisMayBeOnAValueAlone) {
+  Scores scores;
+  scores.queries.resize(4);
+  scores.systems = {"a"};
+  scores.of["a"]["content_unchanged"] = {1, 1, 0.75, 1};
+  const auto verdict = [&](double smallest) {
+    return test_hypotheses({scores}, {{"kept", "a", "", "content_unchanged", smallest}}, {})[0];
+  };
+  EXPECT_DOUBLE_EQ(verdict(0.5).difference.mean, 0.9375);
+  EXPECT_EQ(verdict(0.9).verdict, Verdict::supported);
+  EXPECT_EQ(verdict(0.95).verdict, Verdict::undecided);
+  EXPECT_EQ(verdict(0.9).found, 1U);
+  EXPECT_EQ(verdict(0.95).found, 0U);
+}
+
 TEST(StatisticsTest, VerdictsFollowTheInterval) {
   EXPECT_EQ(judge_difference({0.2, 0.1, 0.3, 9}, 0.15), Verdict::supported);
   EXPECT_EQ(judge_difference({0.1, 0.05, 0.3, 9}, 0.15), Verdict::undecided);

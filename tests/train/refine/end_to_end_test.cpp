@@ -291,8 +291,25 @@ TEST_F(RefineEndToEnd, TheFilesAreWhatTheStepsSay) {
   expand[6] = "--steps";
   EXPECT_TRUE(has(run(expand, {}, 2), "it needs --diverse"));
 
-  // Another threshold asks neither the model nor the image side again.
+  // Another stage that would draw and render the same takes it over.
   const std::size_t asked = bytes(at("out.log"));
+  const std::string side = "python3 " + at("side.py") + " " + at("out.log") + " 0 good";
+  const std::string over = run(pipeline("second", 0),
+                               {"--only", "refined", "--set", "stages.refined.start=" + (out / "base").string(),
+                                "--set", "stages.refined.refine.like=" + (out / "refined").string(), "--set",
+                                "stages.refined.refine.side.command=" + side},
+                               0);
+  EXPECT_TRUE(has(over, "the expansions are those of")) << over;
+  EXPECT_TRUE(has(over, "the scores are those of")) << over;
+  EXPECT_EQ(bytes(at("out.log")), asked);
+  EXPECT_EQ(read_file(folder_ / "second/refined/kept.jsonl"), read_file(out / "refined/kept.jsonl"));
+  const std::string own = run(pipeline("third", 0),
+                              {"--only", "refined", "--set", "stages.refined.start=" + (out / "base").string(), "--set",
+                               "stages.refined.refine.like=" + (out / "refined").string(), "--set", "seed=4"},
+                              0);
+  EXPECT_FALSE(has(own, "are those of")) << own;
+
+  // Another threshold asks neither the model nor the image side again.
   const std::string again = run(command, {"--only", "refined", "--set", "stages.refined.refine.per=query"}, 0);
   EXPECT_TRUE(has(again, "20 queries expanded already")) << again;
   const std::size_t of_each = train::read_pairs(out / "refined/kept.jsonl").size();  // round(0.4 3) = 1 of each query
