@@ -60,7 +60,7 @@ void* Allocator::system_allocate(std::size_t bytes) {
     try {
       return device_allocate(device_, bytes);
     } catch (const std::exception& error) {
-      refusal_ = fmt::format("; {}", error.what());
+      refusal_ = fmt::format(" ({})", error.what());
       return nullptr;
     }
   }

@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "core/allocator.h"
+#include "kernels/matmul_choices.h"
 
 namespace unfurl {
 namespace {
@@ -80,7 +81,29 @@ std::string why_unusable(Device device) {
   }
 }
 
-Device best_device() { return why_unusable(Device::cuda).empty() ? Device::cuda : Device::cpu; }
+std::string why_no_models(Device device) {
+  std::string why = why_unusable(device);
+#if defined(UNFURL_CUDA)
+  if (why.empty() && device == Device::cuda) {
+    try {
+      kernels::cublaslt_version();
+    } catch (const std::exception& error) {
+      why = error.what();
+    }
+  }
+#endif
+  return why;
+}
+
+Device best_device() { return why_no_models(Device::cuda).empty() ? Device::cuda : Device::cpu; }
+
+bool built_for_gpus() {
+#if defined(UNFURL_CUDA)
+  return true;
+#else
+  return false;
+#endif
+}
 
 kernels::DeviceProperties properties_of(Device device) {
   kernels::DeviceProperties out;

@@ -15,8 +15,14 @@ namespace unfurl {
 /// old. "" where it can. Throws UserError where what the environment asks of it is a mistake.
 std::string why_unusable(Device device);
 
-/// `cuda` where there is a GPU that can be used, else `cpu`.
+/// The same for who computes products of matrices there, as all models do: cuBLASLt may be missing too.
+std::string why_no_models(Device device);
+
+/// `cuda` where there is a GPU that can be used for models, else `cpu`.
 Device best_device();
+
+/// Whether this program was built with kernels for GPUs.
+bool built_for_gpus();
 
 /// What the driver says of a device that can be used and runs CUDA kernels.
 kernels::DeviceProperties properties_of(Device device);

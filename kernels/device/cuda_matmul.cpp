@@ -49,12 +49,12 @@ struct Library {
     const std::string name = "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR);
     void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr) {
-      throw std::runtime_error("cuda: " + name + " of the CUDA toolkit cannot be loaded: " + dlerror() +
-                               "; add its folder to LD_LIBRARY_PATH");
+      throw std::runtime_error("cuBLASLt of the CUDA toolkit cannot be loaded: " + std::string(dlerror()) +
+                               "; add the folder of " + name + " to LD_LIBRARY_PATH");
     }
     const auto find = [&](auto& function, const char* symbol) {
       void* address = dlsym(handle, symbol);
-      if (address == nullptr) throw std::runtime_error("cuda: " + name + " has no " + symbol);
+      if (address == nullptr) throw std::runtime_error("cuBLASLt cannot be used: " + name + " has no " + symbol);
       function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(address);
     };
     Library out{};

@@ -21,6 +21,22 @@ void check(cudaError_t error, const char* what) {
 
 cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream); }
 
+std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
+
+/// What `error`, the runtime's answer to the question for GPUs, means: of a driver that is not there it says that it is
+/// too old.
+std::string why_no_gpu(cudaError_t error) {
+  int driver = 0;  // the newest CUDA that it knows
+  if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
+  cudaGetLastError();
+  if (driver == 0) return "no GPU can be used: there is no NVIDIA driver (libcuda.so.1) on this machine";
+  if (error == cudaErrorInsufficientDriver) {
+    return "no GPU can be used: the NVIDIA driver is for CUDA " + version(driver) +
+           " and too old, this program needs " + version(CUDART_VERSION);
+  }
+  return std::string("no GPU can be used: ") + cudaGetErrorString(error);
+}
+
 }  // namespace
 
 void throw_launch_error(int error, const char* file, int line) {
@@ -35,14 +51,14 @@ CudaQueue::CudaQueue(int device) : device_(device) {
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess) {
     cudaGetLastError();
-    throw std::runtime_error(std::string("cuda: no GPU can be used: ") + cudaGetErrorString(error));
+    throw std::runtime_error(why_no_gpu(error));
   }
   if (device < 0 || device >= count) {
-    throw std::runtime_error("cuda: there is no device " + std::to_string(device) + ", only " + std::to_string(count));
+    throw std::runtime_error("there is no GPU " + std::to_string(device) + ", only " + std::to_string(count));
   }
   const DeviceProperties found = properties(device);
   if (found.major < 8) {
-    throw std::runtime_error("cuda: " + found.name + " has compute capability " + std::to_string(found.major) + "." +
+    throw std::runtime_error(found.name + " has compute capability " + std::to_string(found.major) + "." +
                              std::to_string(found.minor) + ", the kernels need 8.0");
   }
   shared_per_block_ = found.shared_per_block;

@@ -1,8 +1,11 @@
 #include "train/trainer/placement.h"
 
+#include <mutex>
+
 #include "core/device.h"
 #include "kernels/cudnn.h"
 #include "kernels/cudnn_attention.h"
+#include "train/log.h"
 
 namespace unfurl::train {
 namespace {
@@ -20,25 +23,40 @@ Device device_of(DeviceChoice choice) {
   }
 }
 
-}  // namespace
+/// How a mistake is mended where the choice was made.
+struct Advice {
+  const char *device, *precision;
+};
 
-Placement placement_of(const Recipe& recipe, bool planning) {
-  return placement_of(recipe.device, recipe.precision, planning);
-}
-
-Placement placement_of(DeviceChoice device, Precision precision, bool planning) {
+Placement placed(DeviceChoice device, Precision precision, bool planning, const Advice& advice) {
   Placement out;
   out.device = device_of(device);
-  if (const std::string why = planning ? "" : why_unusable(out.device); !why.empty()) {
-    user_error("device is {}, but {}; set device: cpu", to_string(device), why);
+  if (const std::string why = planning ? "" : why_no_models(out.device); !why.empty()) {
+    user_error("device is {}, but {}; {}", to_string(device), why, advice.device);
   }
   out.dtype = runs_cuda(out.device) ? DType::bf16 : DType::f32;
   if (precision == Precision::f32) out.dtype = DType::f32;
+  const bool fell_back = device == DeviceChoice::automatic && !runs_cuda(out.device) && built_for_gpus();
+  const std::string why = fell_back ? why_no_models(Device::cuda) : "";
   if (precision == Precision::bf16 && !runs_cuda(out.device)) {
-    user_error("precision is bf16, which the CPU does not compute in{}; set precision: f32, or leave it out",
-               device == DeviceChoice::automatic ? ", and there is no GPU to be used" : "");
+    user_error("precision is bf16, which the CPU does not compute in{}; {}", fell_back ? ", and " + why : "",
+               advice.precision);
+  }
+  if (fell_back && !planning) {
+    static std::once_flag told;
+    std::call_once(told, [&] { warn("the CPU computes: {}", why); });
   }
   return out;
+}
+
+}  // namespace
+
+Placement placement_of(const Recipe& recipe, bool planning) {
+  return placed(recipe.device, recipe.precision, planning, {"set device: cpu", "set precision: f32, or leave it out"});
+}
+
+Placement placement_of(DeviceChoice device, Precision precision) {
+  return placed(device, precision, false, {"use --device cpu", "use --precision f32, or leave it out"});
 }
 
 Placement training_placement_of(const Recipe& recipe, bool planning) {

@@ -107,8 +107,9 @@ TEST(EndToEnd, FromACorpusToExpansions) {
     const Finished none = run_process({unfurl_binary(), "expand", at("runs/tiny"), "a fox", "--device", "cuda"}, {});
     EXPECT_EQ(none.code, 2);
     EXPECT_TRUE(has(none.error, "device is cuda, but this program was built without CUDA") ||
-                has(none.error, "device is cuda, but cuda: "))
+                has(none.error, "device is cuda, but no GPU can be used: "))
         << none.error;
+    EXPECT_TRUE(has(none.error, "; use --device cpu")) << none.error;
     EXPECT_EQ(std::count(none.error.begin(), none.error.end(), '\n'), 1) << none.error;
   }
 

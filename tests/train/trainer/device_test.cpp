@@ -268,10 +268,14 @@ TEST(Placement, IsWhatTheRecipeSaysOrWhatIsThere) {
   recipe.precision = Precision::bf16;
   EXPECT_EQ(message_of<UserError>([&] { placement_of(recipe); }),
             "precision is bf16, which the CPU does not compute in; set precision: f32, or leave it out");
+  EXPECT_EQ(message_of<UserError>([] { placement_of(DeviceChoice::cpu, Precision::bf16); }),
+            "precision is bf16, which the CPU does not compute in; use --precision f32, or leave it out");
   recipe.device = DeviceChoice::cuda;
   EXPECT_EQ(placement_of(recipe, true).device, Device::cuda);
   if (const std::string why = why_unusable(Device::cuda); !why.empty()) {
     EXPECT_EQ(message_of<UserError>([&] { placement_of(recipe); }), "device is cuda, but " + why + "; set device: cpu");
+    EXPECT_EQ(message_of<UserError>([] { placement_of(DeviceChoice::cuda, Precision::automatic); }),
+              "device is cuda, but " + why + "; use --device cpu");
   }
 }
 
