@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "tests/support/backends.h"
 #include "tests/support/guarded.h"
 #include "tests/support/matrix.h"
 #include "tests/support/random.h"
@@ -99,6 +100,93 @@ TEST(MatmulInt8, IsTheSumOverCodesAndScales) {
           }
         }
       }
+    }
+  });
+}
+
+template <class T>
+T as_element(float value) {
+  if constexpr (std::is_same_v<T, bf16>) {
+    return to_bf16(value);
+  } else {
+    return value;
+  }
+}
+
+/// The codes and scales of a device are the CPU's, and its products the sum over them, alone and in a batch.
+template <class Queue, class T, class C>
+void check(Index n, Index k, Index gap) {
+  SCOPED_TRACE(std::to_string(n) + "x" + std::to_string(k));
+  const std::vector<T> weights = normal<T>(n * k, 2), activations = normal<T>(8 * k, 1);
+  std::vector<float> wide;
+  for (const T weight : weights) wide.push_back(static_cast<float>(doubles(std::vector<T>{weight})[0]));
+  ThreadPool pool(1);
+  const Quantized expected(CpuQueue(pool), StridedMatrix<float>(n, k, 1, wide), n, k);
+  const std::vector<double> left = doubles(activations);
+  std::vector<double> alone;
+  for (const Index m : {8, 7, 4, 3, 2, 1}) {
+    const Results got = on_queues<Queue>([&](const Queue& queue) {
+      const StridedMatrix<T, Queue> b(queue, n, k, gap, weights);
+      const StridedMatrix<T, Queue> a(queue, m, k, gap, {activations.begin(), activations.begin() + m * k});
+      Guarded<std::int8_t, Queue> codes(queue, n * k);
+      Guarded<float, Queue> scales(queue, n * int8_blocks(k));
+      StridedMatrix<C, Queue> c(queue, m, n, 3);
+      kernels::quantize_int8<Queue, T>(queue, {codes.data(), scales.data()}, b, n, k);
+      kernels::matmul_int8<Queue, T, C>(queue, c.matrix(), a, {codes.data(), scales.data()}, m, n, k);
+      EXPECT_TRUE(codes.intact() && scales.intact() && c.intact());
+      std::vector<double> numbers;
+      for (const std::int8_t code : codes.values()) numbers.push_back(code);
+      return Results{numbers, doubles(scales.values()), doubles(c.values())};
+    });
+    for (Index i = 0; i < n * k; ++i) ASSERT_EQ(got[0][static_cast<std::size_t>(i)], expected.codes[i]) << i;
+    for (Index i = 0; i < n * int8_blocks(k); ++i) {
+      ASSERT_EQ(got[1][static_cast<std::size_t>(i)], static_cast<double>(expected.scales[i])) << i;
+    }
+    if (alone.empty()) alone = got[2];
+    for (Index i = 0; i < m; ++i) {
+      for (Index j = 0; j < n; ++j) {
+        double sum = 0, size = 0;
+        for (Index l = 0; l < k; ++l) {
+          const double term = left[static_cast<std::size_t>(i * k + l)] * expected.at(j, l);
+          sum += term;
+          size += std::abs(term);
+        }
+        const auto at = static_cast<std::size_t>(i * n + j);
+        ASSERT_NEAR(got[2][at], sum, 1e-6 * size + (sizeof(C) == 2 ? 0x1p-8 * std::abs(sum) : 0))
+            << i << ", " << j << " of " << m << " rows";
+        ASSERT_EQ(got[2][at], alone[at]) << "depends on the rows";
+      }
+    }
+  }
+}
+
+TEST(MatmulInt8, DevicesRoundAsTheCpuDoesAndSumOverCodesAndScales) {
+  on_device_backends([]<class Queue, class T>() {
+    for (const Index gap : {0, 3}) {
+      for (const Index n : {1, 5, 17}) check<Queue, T, T>(n, 64 * n + 1, gap);
+      check<Queue, T, T>(9, 320, gap);
+      check<Queue, T, float>(3, 2 * 512 + 192, gap);
+      check<Queue, T, float>(2, 4 * 512 + 5, gap);
+    }
+  });
+}
+
+TEST(MatmulInt8, OnDevicesWeightsThatAreNotFiniteGiveNaN) {
+  on_device_backends([]<class Queue, class T>() {
+    for (const float bad : {std::numeric_limits<float>::infinity(), std::nanf("")}) {
+      std::vector<T> values(3 * 70, as_element<T>(1));
+      values[70 + 66] = as_element<T>(bad);
+      const Queue queue;
+      const StridedMatrix<T, Queue> b(queue, 3, 70, 0, values);
+      const StridedMatrix<T, Queue> a(queue, 1, 70, 0, std::vector<T>(70, as_element<T>(1)));
+      Guarded<std::int8_t, Queue> codes(queue, 3 * 70);
+      Guarded<float, Queue> scales(queue, 3 * 2);
+      StridedMatrix<float, Queue> c(queue, 1, 3, 0);
+      kernels::quantize_int8<Queue, T>(queue, {codes.data(), scales.data()}, b, 3, 70);
+      kernels::matmul_int8<Queue, T, float>(queue, c.matrix(), a, {codes.data(), scales.data()}, 1, 3, 70);
+      EXPECT_NEAR(c.values()[0], 70, 1e-3);
+      EXPECT_TRUE(std::isnan(c.values()[1]));
+      EXPECT_NEAR(c.values()[2], 70, 1e-3);
     }
   });
 }
