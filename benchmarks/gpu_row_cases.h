@@ -47,7 +47,7 @@ class RowCases : Cases {
         const auto* gain = gpu_.random<Element>(width);
         auto *mean = gpu_.empty<float>(kTokens), *rstd = gpu_.empty<float>(kTokens);
         const Matrix<const Element> other = residual ? Matrix<const Element>(r) : Matrix<const Element>{};
-        table_.row(name + (residual ? " forward, residual" : " forward"), shape(kTokens, width),
+        table_.row(name + (residual ? "_forward, residual" : "_forward"), shape(kTokens, width),
                    {elements * (residual ? 8 : 4)}, [&] {
                      if (layer) {
                        kernels::layer_norm_forward<Queue, Element>(queue_, y, s, mean, rstd, x, other, gain, nullptr,
@@ -62,7 +62,7 @@ class RowCases : Cases {
                  dx = empty(kTokens, width);
       const auto* gain = gpu_.random<Element>(width);
       auto *mean = gpu_.zeros<float>(kTokens), *rstd = gpu_.random<float>(kTokens), *dgain = gpu_.zeros<float>(width);
-      table_.row(name + " backward", shape(kTokens, width), {elements * 8}, [&] {
+      table_.row(name + "_backward", shape(kTokens, width), {elements * 8}, [&] {
         if (layer) {
           kernels::layer_norm_backward<Queue, Element>(queue_, dx, dgain, nullptr, dy, ds, s, gain, mean, rstd, kTokens,
                                                        width);
@@ -77,7 +77,7 @@ class RowCases : Cases {
     const Index width = model_.width, hidden = model_.ff_width;
     const double elements = as_double(kTokens * width), inner = as_double(kTokens * hidden);
     for (const kernels::Activation activation : {kernels::Activation::silu, kernels::Activation::gelu}) {
-      const std::string name = activation == kernels::Activation::silu ? "swiglu" : "geglu";
+      const std::string name = activation == kernels::Activation::silu ? ", silu" : ", gelu";
       // As in the model: columns of the joint projection.
       const auto columns = [&](const Rows& both) {
         return std::pair<Matrix<Element>, Matrix<Element>>{{both.matrix.data, 2 * hidden},
@@ -86,26 +86,26 @@ class RowCases : Cases {
       {
         const auto [gate, up] = columns(random(kTokens, 2 * hidden));
         const Rows y = empty(kTokens, hidden);
-        table_.row(name + " forward", shape(kTokens, hidden), {inner * 6}, [&, gate = gate, up = up] {
+        table_.row("glu_forward" + name, shape(kTokens, hidden), {inner * 6}, [&, gate = gate, up = up] {
           kernels::glu_forward<Queue, Element>(queue_, y, gate, up, activation, kTokens, hidden);
         });
       }
       const auto [gate, up] = columns(random(kTokens, 2 * hidden));
       const auto [dgate, dup] = columns(empty(kTokens, 2 * hidden));
       const Rows dy = random(kTokens, hidden);
-      table_.row(name + " backward", shape(kTokens, hidden), {inner * 10},
+      table_.row("glu_backward" + name, shape(kTokens, hidden), {inner * 10},
                  [&, gate = gate, up = up, dgate = dgate, dup = dup] {
                    kernels::glu_backward<Queue, Element>(queue_, dgate, dup, dy, gate, up, activation, kTokens, hidden);
                  });
     }
     {
       const Rows x = random(kTokens, hidden), y = empty(kTokens, hidden);
-      table_.row("gelu forward", shape(kTokens, hidden), {inner * 4},
+      table_.row("gelu_forward", shape(kTokens, hidden), {inner * 4},
                  [&] { kernels::gelu_forward<Queue, Element>(queue_, y, x, kTokens, hidden); });
     }
     {
       const Rows x = random(kTokens, hidden), dy = random(kTokens, hidden), dx = empty(kTokens, hidden);
-      table_.row("gelu backward", shape(kTokens, hidden), {inner * 6},
+      table_.row("gelu_backward", shape(kTokens, hidden), {inner * 6},
                  [&] { kernels::gelu_backward<Queue, Element>(queue_, dx, dy, x, kTokens, hidden); });
     }
     {
@@ -113,6 +113,19 @@ class RowCases : Cases {
       table_.row("dropout", shape(kTokens, width), {elements * 4}, [&] {
         kernels::dropout<Queue, Element>(queue_, y, x, 0.1f, {1, 2, 3}, 0, kTokens, width);
       });
+    }
+    {
+      const Rows x = random(kTokens, width), y = empty(kTokens, width);
+      const auto* position = gpu_.upload(std::vector<kernels::DropoutPosition>(1));
+      table_.row("dropout_at", shape(kTokens, width), {elements * 4}, [&] {
+        kernels::dropout_at<Queue, Element>(queue_, y, x, 0.1f, {1, 2, 3}, position, kTokens, width);
+      });
+    }
+    {
+      const Index size = model_.head_dim;
+      auto* table = gpu_.empty<float>(model_.context * size);
+      table_.row("rope_table", shape(model_.context, size), {as_double(model_.context * size) * 4},
+                 [&] { kernels::rope_table<Queue, float>(queue_, table, model_.context, size, 10000); });
     }
     {
       const Index heads = model_.heads, size = model_.head_dim;
@@ -157,7 +170,7 @@ class RowCases : Cases {
     {
       const Matrix<const float> x{gpu_.random<float>(kTokens * width), width};
       const Rows y = empty(kTokens, width);
-      table_.row("convert f32 to bf16", shape(kTokens, width), {elements * 6},
+      table_.row("convert, f32 to bf16", shape(kTokens, width), {elements * 6},
                  [&] { kernels::convert<Queue, Element, float>(queue_, y, x, kTokens, width); });
     }
   }
@@ -178,14 +191,14 @@ class RowCases : Cases {
       const auto* table = gpu_.random<Element>(vocab * width);
       const auto* numbers = gpu_.upload(ids);
       const Rows y = empty(kTokens, width);
-      table_.row("embedding forward", shape(kTokens, width), {elements * 2 + as_double(distinct * width) * 2},
+      table_.row("embedding_forward", shape(kTokens, width), {elements * 2 + as_double(distinct * width) * 2},
                  [&] { kernels::embedding_forward<Queue, Element>(queue_, y, numbers, table, kTokens, width); });
     }
     {
       auto* table = gpu_.zeros<float>(vocab * width);
       const auto *numbers = gpu_.upload(ids), *sorted = gpu_.upload(order);
       const Rows dy = random(kTokens, width);
-      table_.row("embedding backward", shape(kTokens, width), {elements * 2 + as_double(distinct * width) * 8}, [&] {
+      table_.row("embedding_backward", shape(kTokens, width), {elements * 2 + as_double(distinct * width) * 8}, [&] {
         kernels::embedding_backward<Queue, Element>(queue_, table, dy, numbers, sorted, kTokens, width);
       });
     }
@@ -211,7 +224,7 @@ class RowCases : Cases {
     const auto* weights = gpu_.upload(std::vector<float>(kTokens, 1));
     auto* losses = gpu_.empty<float>(kTokens);
     table_.row(
-        "cross_entropy + gradient", shape(kTokens, vocab), {as_double(kTokens * vocab) * 4},
+        "cross_entropy, with gradient", shape(kTokens, vocab), {as_double(kTokens * vocab) * 4},
         [&] { kernels::cross_entropy<Queue, Element>(queue_, losses, logits, targets, weights, true, kTokens, vocab); },
         [&, at = logits.matrix.data] { gpu_.randomise(at, kTokens * vocab); });
   }
@@ -233,7 +246,7 @@ class RowCases : Cases {
     {
       const auto* gradient = gpu_.random<float>(count);
       auto* partials = gpu_.empty<double>(blocks);
-      table_.row("norm of the gradients", shape, {elements * 4},
+      table_.row("sum_squares_of_blocks", shape, {elements * 4},
                  [&] { kernels::sum_squares_of_blocks<Queue, float>(queue_, partials, gradient, count); });
     }
     {
@@ -241,7 +254,7 @@ class RowCases : Cases {
       auto* partials = gpu_.empty<double>(blocks);
       kernels::sum_squares_of_blocks<Queue, float>(queue_, partials, gradient, count);
       auto* step = gpu_.upload(std::vector<kernels::OptimizerStep>(1, {.learning_rate = 1e-3}));
-      table_.row("the step's decision", shape, {as_double(blocks) * 8},
+      table_.row("begin_step", shape, {as_double(blocks) * 8},
                  [&] { kernels::begin_step<Queue>(queue_, step, partials, blocks, {.clip_norm = 1}); });
     }
     {
@@ -250,7 +263,7 @@ class RowCases : Cases {
       auto* copy = gpu_.empty<bf16>(count);
       const auto* step = decided(gradient);
       table_.row(
-          "adamw", shape, {elements * 34},
+          "adamw_step", shape, {elements * 34},
           [&] { kernels::adamw_step<Queue>(queue_, weight, m, v, gradient, copy, step, {}, count); },
           [&] { gpu_.randomise(gradient, count); });
     }
@@ -263,9 +276,35 @@ class RowCases : Cases {
           std::vector<kernels::OptimizerStep>(1, {.learning_rate = 1e-3, .steps = 1, .rate = 1e-3f, .deviation = 1}));
       // Three reads of the gradient, two of the weights, and what is written.
       table_.row(
-          "adafactor", fmt::format("{}x{}", in, width), {as_double(cells) * (12 + 8 + 4 + 2 + 4)},
+          "adafactor_step", fmt::format("{}x{}", in, width), {as_double(cells) * (12 + 8 + 4 + 2 + 4)},
           [&] { kernels::adafactor_step<Queue>(queue_, weight, row, column, gradient, copy, step, {}, in, width); },
           [&] { gpu_.randomise(gradient, cells); });
+    }
+    // The same for who has the step's numbers on the host, as tests and fine-tuning of few parameters do.
+    {
+      auto *weight = gpu_.random<float>(count), *m = gpu_.random<float>(count), *v = gpu_.zeros<float>(count),
+           *gradient = gpu_.random<float>(count);
+      table_.row(
+          "adamw", shape, {elements * 32},
+          [&] { kernels::adamw<Queue, float>(queue_, weight, m, v, gradient, {.learning_rate = 1e-3}, true, count); },
+          [&] { gpu_.randomise(gradient, count); });
+    }
+    {
+      const Index cells = in * width;
+      auto *weight = gpu_.random<float>(cells), *gradient = gpu_.random<float>(cells);
+      auto *row = gpu_.zeros<float>(in), *column = gpu_.zeros<float>(width);
+      table_.row(
+          "adafactor", fmt::format("{}x{}", in, width), {as_double(cells) * (12 + 8 + 4 + 4)},
+          [&] {
+            kernels::adafactor<Queue, float>(queue_, weight, row, column, gradient, {.learning_rate = 1e-3}, true, in,
+                                             width);
+          },
+          [&] { gpu_.randomise(gradient, cells); });
+    }
+    {
+      const auto* gradient = gpu_.random<float>(count);
+      table_.row("sum_of_squares", shape, {elements * 4},
+                 [&] { kernels::sum_of_squares<Queue, float>(queue_, gradient, count); });
     }
   }
 };

@@ -32,7 +32,7 @@ class Table {
   /// too. Frees the GPU's memory.
   void row(const std::string& name, const std::string& shape, const Work& work, const std::function<void()>& body,
            const std::function<void()>& prepare = {}, const std::function<Peer()>& peer = {}) {
-    std::string line = fmt::format("{:28} {:26} ", name, shape);
+    std::string line = fmt::format("{:30} {:26} ", name, shape);
     try {
       const double seconds = gpu_.seconds(body, prepare);
       line += kSimulated ? "simulated" : figures(work, seconds);
@@ -72,10 +72,10 @@ class Table {
   static std::string beside(const std::function<Peer()>& peer, double seconds) {
     try {
       const Peer other = peer();
-      if (kSimulated) return {};
+      if (kSimulated) return other.what.empty() ? "" : "  beside " + other.what;
       return fmt::format("  {} {:.1f} us ({:.2f}x)", other.what, other.seconds * 1e6, other.seconds / seconds);
     } catch (const std::exception& error) {  // ours counts all the same
-      return fmt::format("  no peer: {}", error.what());
+      return fmt::format("  peer n/a: {}", error.what());
     }
   }
   void print(const std::string& line) {

@@ -5,18 +5,21 @@
 //   build/cuda/kernels_gpu_benchmark --device         the GPU's name, alone
 //   build/host-cuda/kernels_gpu_benchmark --simulate  every case once on the CPU, in small, without times
 //
-// A line a case: time, rate, its share of the ceiling that bounds it (a copy, or a bf16 product of 8192x8192x8192, both
-// measured first), and, where there is a peer, its time and how many times ours that is. Exit code 2 where there is no
-// GPU.
+// A line a case, which begins with the name of the kernel's contract in kernels/: time, rate, its share of the ceiling
+// that bounds it (a copy, or a bf16 product of 8192x8192x8192, both measured first), and, where there is a peer, its
+// time and how many times ours that is. Exit code 2 where there is no GPU.
 #include <cmath>
 #include <string>
 
 #include "benchmarks/gpu_attention_peer.h"
+#include "benchmarks/gpu_document_cases.h"
 #include "benchmarks/gpu_row_cases.h"
 #include "benchmarks/gpu_table.h"
 #include "kernels/attention.h"
 #include "kernels/decode_step.h"
 #include "kernels/matmul.h"
+#include "kernels/matmul_few_rows.h"
+#include "kernels/matmul_int8.h"
 #include "kernels/rope.h"
 
 namespace unfurl::benchmarks {
@@ -82,9 +85,9 @@ class ProductCases : Cases {
   }
   /// y[tokens, out] = x[tokens, in] W[out, in]^T and its gradients.
   void linear(const std::string& name, Index out, Index in) {
-    product<Element>("matmul " + name + " y", false, true, kTokens, out, in, false);
-    product<Element>("matmul " + name + " dx", false, false, kTokens, in, out, false);
-    product<float>("matmul " + name + " dW", true, false, out, in, kTokens, true);
+    product<Element>("matmul, " + name + " y", false, true, kTokens, out, in, false);
+    product<Element>("matmul, " + name + " dx", false, false, kTokens, in, out, false);
+    product<float>("matmul, " + name + " dW", true, false, out, in, kTokens, true);
   }
 
   /// Documents of `length` tokens, or, where that is 0, of 16 to 112 with a prefix of up to 16 that sees both ways, as
@@ -122,14 +125,14 @@ class ProductCases : Cases {
     {
       const AttentionArrays m = arrays();
       table_.row(
-          "attention forward", name, forward, [&] { run_forward(m); }, {},
+          "attention_forward", name, forward, [&] { run_forward(m); }, {},
           [&] { return cudnn_attention(gpu_, m, shape, length, false); });
     }
     {
       const AttentionArrays m = arrays();
       run_forward(m);
       table_.row(
-          "attention backward", name, backward,
+          "attention_backward", name, backward,
           [&] {
             kernels::attention_backward<Queue, Element>(queue_, m.dq, m.dk, m.dv, m.dout, m.out, m.lse, m.q, m.k, m.v,
                                                         m.starts, m.prefixes, shape);
@@ -138,7 +141,7 @@ class ProductCases : Cases {
     }
   }
   void attention() {
-    for (const Index length : {128, 512, 0}) attention(length);
+    for (const Index length : {128, 256, 512, 0}) attention(length);
   }
 
   /// Products of decoding; the peer computes the same transposed, which is never one of few rows.
@@ -149,16 +152,41 @@ class ProductCases : Cases {
       const Matrix<C> y{gpu_.empty<C>(rows * out), out}, turned{gpu_.empty<C>(rows * out), rows};
       table_.row(
           name, fmt::format("{}x{}x{}", rows, out, in), {as_double(out * in) * 2},
-          [&] { kernels::matmul<Queue, Element, C>(queue_, y, x, false, weight, true, rows, out, in, false); }, {},
+          [&] { kernels::matmul_few_rows<Queue, Element, C>(queue_, y, x, weight, rows, out, in, false); }, {},
           [&] { return cublaslt<C>(turned, weight, false, x, true, out, rows, in, false); });
     }
+  }
+  /// The same with weights of 8 bits; the peer is the product of bf16, which reads twice as much.
+  void int8_rows(const std::string& name, Index out, Index in) {
+    const Index blocks = kernels::int8_blocks(in);
+    for (const Index rows : {1, 4, 8}) {
+      const Rows x = random(rows, in), weight = random(out, in), y = empty(rows, out);
+      const kernels::Int8Matrix rounded{gpu_.empty<std::int8_t>(out * in), gpu_.empty<float>(out * blocks)};
+      kernels::quantize_int8<Queue, Element>(queue_, rounded, weight, out, in);
+      table_.row(
+          name, fmt::format("{}x{}x{}", rows, out, in), {as_double(out * in) + as_double(out * blocks) * 4},
+          [&] {
+            kernels::matmul_int8<Queue, Element, Element>(queue_, y, x, {rounded.codes, rounded.scales}, rows, out, in);
+          },
+          {},
+          [&] {
+            return Peer{"matmul_few_rows", gpu_.seconds([&] {
+                          kernels::matmul_few_rows<Queue, Element, Element>(queue_, y, x, weight, rows, out, in, false);
+                        })};
+          });
+    }
+    const Rows weight = random(out, in);
+    const kernels::Int8Matrix rounded{gpu_.empty<std::int8_t>(out * in), gpu_.empty<float>(out * blocks)};
+    table_.row("quantize_int8", shape(out, in), {as_double(out * in) * 3 + as_double(out * blocks) * 4},
+               [&] { kernels::quantize_int8<Queue, Element>(queue_, rounded, weight, out, in); });
   }
   void decoding() {
     const Index width = model_.width, attention = model_.heads * model_.head_dim, vocab = model_.vocab_size;
     const Index in = attention + 2 * model_.kv_heads * model_.head_dim + 2 * model_.ff_width;
-    few_rows<Element>("matmul input, decode", in, width);
-    few_rows<Element>("matmul output, decode", width, attention + model_.ff_width);
-    few_rows<float>("matmul head, decode", vocab, width);
+    few_rows<Element>("matmul_few_rows, input", in, width);
+    few_rows<Element>("matmul_few_rows, output", width, attention + model_.ff_width);
+    few_rows<float>("matmul_few_rows, head", vocab, width);
+    int8_rows("matmul_int8, input", in, width);
     for (const Index rows : {1, 4, 8}) {
       const Index shared = 32, own = 96, heads = model_.heads, kv = model_.kv_heads, size = model_.head_dim;
       const Rows q = random(rows, heads * size), out = empty(rows, heads * size), k = random(shared, kv * size),
@@ -166,7 +194,7 @@ class ProductCases : Cases {
                  own_v = random(rows * own, kv * size);
       const auto* lengths = gpu_.upload(std::vector<std::int32_t>(static_cast<std::size_t>(rows), own));
       const kernels::DecodeShape shape{rows, shared, own, heads, kv, size, 1 / std::sqrt(as_double(size))};
-      table_.row("attention decode", fmt::format("{} rows, {} + {} keys", rows, shared, own),
+      table_.row("attention_decode", fmt::format("{} rows, {} + {} keys", rows, shared, own),
                  {as_double((shared + rows * own) * kv * size) * 4 + as_double(rows * heads * size) * 4}, [&] {
                    kernels::attention_decode<Queue, Element>(queue_, out, q, k, v, own_k.matrix.data, own_v.matrix.data,
                                                              lengths, shape);
@@ -217,6 +245,7 @@ int run(std::vector<std::string> presets) {
     fmt::print("{}, {} tokens\n", presets[i], kTokens);
     std::fflush(stdout);
     RowCases(gpu, table, models[i]).all();
+    DocumentCases(gpu, table, models[i]).all();
     ProductCases(gpu, table, models[i]).all();
   }
   return table.failed() ? 1 : 0;

@@ -309,7 +309,7 @@ def kernels(preset, device):
 
     row("cross_entropy + gradient: compile", f"{tokens}x{VOCAB}", entropy_both, 4 * tokens * VOCAB)
 
-    for context in (128, 512):
+    for context in (128, 256, 512):
         pairs = tokens * context / 2
         q_bytes, k_bytes = 2 * tokens * heads * size, 2 * tokens * size
         for name in ("cudnn", "flash", "varlen") if on_gpu else ("math", "flash"):
