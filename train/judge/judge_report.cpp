@@ -185,11 +185,11 @@ Judgement show_judgement(const std::vector<Scores>& units, const std::vector<Tes
         "written down before; supported: the whole interval is above 0 and the mean at least the smallest effect; "
         "refuted: the whole interval is below the smallest effect");
   }
-  Json& of = json["systems"];
   pages.add(
-      "Images", table_of(units, systems, kImageColumns, page.bootstrap, of),
+      "Images", table_of(units, systems, kImageColumns, page.bootstrap, json["systems"]),
       "alignment: cosine of query and image; diversity: mean squared distance of a query's images from their mean");
-  pages.add("Share of wins against the straight query", table_of(units, systems, kWinColumns, page.bootstrap, of),
+  pages.add("Share of wins against the straight query",
+            table_of(units, systems, kWinColumns, page.bootstrap, json["systems"]),
             "image against image of the same seed, and the best of N against the best of N; ties count half");
   Table against = {{"system minus straight", "aesthetics", "alignment", "diversity"}};
   for (const std::string& system : systems) {
@@ -204,7 +204,7 @@ Judgement show_judgement(const std::vector<Scores>& units, const std::vector<Tes
   }
   pages.add("Differences, query by query", against);
   pages.add(
-      "Texts", table_of(units, systems, kTextColumns, page.bootstrap, of),
+      "Texts", table_of(units, systems, kTextColumns, page.bootstrap, json["systems"]),
       "content kept: of the query's content words; new words: in no training text; self-BLEU and distinct-n among "
       "the N prompts of a query");
 
@@ -280,7 +280,7 @@ Judgement show_judgement(const std::vector<Scores>& units, const std::vector<Tes
     if (asked.empty()) asked.push_back(system.substr(0, at));
     asked.push_back(system);
   }
-  pages.add("What prefixes do to the content", table_of(units, asked, kContentColumns, page.bootstrap, of),
+  pages.add("What prefixes do to the content", table_of(units, asked, kContentColumns, page.bootstrap, json["systems"]),
             "unchanged: the share of prompts that have all content words of the query and add none, told by rules from "
             "flavors");
 
