@@ -1,11 +1,5 @@
 // Decoding on this machine's GPU, as `unfurl expand` does it: 1, 4 and 8 rows draw a token each by one launch of a CUDA
 // graph, against the time in which memory can give all weights once.
-//
-//   build/cuda/decode_gpu_benchmark [PRESET ...]     default: palm-1b palm-350m palm-125m
-//   build/host-cuda/decode_gpu_benchmark --simulate  the same once on the CPU, in small, without times
-//
-// bf16, random weights; all rows share 24 tokens and draw 96 of their own, the last 64 of which are timed by CUDA
-// events while the host reads tokens two draws behind. Exit code 2 where there is no GPU.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -19,6 +13,17 @@
 
 namespace unfurl::benchmarks {
 namespace {
+
+constexpr const char* kUsage =
+    R"(Decoding on this machine's GPU, as `unfurl expand` does it: 1, 4 and 8 rows draw a token each by one launch of a CUDA
+graph, against the time in which memory can give all weights once.
+
+  build/cuda/decode_gpu_benchmark [PRESET ...]     default: palm-1b palm-350m palm-125m
+  build/host-cuda/decode_gpu_benchmark --simulate  the same once on the CPU, in small, without times
+
+bf16, random weights; all rows share 24 tokens and draw 96 of their own, the last 64 of which are timed by CUDA
+events while the host reads tokens two draws behind. Exit code 2 where there is no GPU.
+)";
 
 constexpr Index kShared = 24, kUntimed = kSimulated ? 4 : 32, kTimed = kSimulated ? 4 : 64, kAhead = 2;
 constexpr int kRounds = kSimulated ? 1 : 7;
@@ -93,5 +98,5 @@ int run(std::vector<std::string> presets) {
 }  // namespace unfurl::benchmarks
 
 int main(int count, char** arguments) {
-  return unfurl::benchmarks::run_benchmark(count, arguments, unfurl::benchmarks::run);
+  return unfurl::benchmarks::run_benchmark(count, arguments, unfurl::benchmarks::kUsage, unfurl::benchmarks::run);
 }

@@ -35,11 +35,16 @@ inline constexpr bool kSimulated = true;
 inline constexpr Device kDevice = Device::host_cuda;
 #endif
 
-/// What a main() of a benchmark does: body(arguments) gives the exit code. Without --simulate in a program that can
-/// only simulate, with it in one that cannot, and without a GPU, it is one line and exit code 2.
-inline int run_benchmark(int count, char** all, const std::function<int(std::vector<std::string>)>& body) {
+/// What a main() of a benchmark does: body(arguments) gives the exit code; --help prints `usage`. Without --simulate in
+/// a program that can only simulate, with it in one that cannot, and without a GPU, it is one line and exit code 2.
+inline int run_benchmark(int count, char** all, const char* usage,
+                         const std::function<int(std::vector<std::string>)>& body) {
   try {
     std::vector<std::string> arguments(all + 1, all + count);
+    if (std::erase(arguments, "--help") + std::erase(arguments, "-h") > 0) {
+      fmt::print("{}", usage);
+      return 0;
+    }
     const bool simulate = std::erase(arguments, "--simulate") > 0;
     if (simulate && !kSimulated)
       user_error("--simulate needs the build of `cmake --preset host-cuda`; nothing was run");

@@ -1,13 +1,5 @@
 // Every CUDA kernel on this machine's GPU, in bf16, in the shapes of the model presets: times by CUDA events, with the
 // L2 cache filled with other data before each run.
-//
-//   build/cuda/kernels_gpu_benchmark [PRESET ...]     default: palm-1b palm-350m palm-125m
-//   build/cuda/kernels_gpu_benchmark --device         the GPU's name, alone
-//   build/host-cuda/kernels_gpu_benchmark --simulate  every case once on the CPU, in small, without times
-//
-// A line a case, which begins with the name of the kernel's contract in kernels/: time, rate, its share of the ceiling
-// that bounds it (a copy, or a bf16 product of 8192x8192x8192, both measured first), and, where there is a peer, its
-// time and how many times ours that is. Exit code 2 where there is no GPU.
 #include <cmath>
 #include <string>
 
@@ -24,6 +16,19 @@
 
 namespace unfurl::benchmarks {
 namespace {
+
+constexpr const char* kUsage =
+    R"(Every CUDA kernel on this machine's GPU, in bf16, in the shapes of the model presets: times by CUDA events, with the
+L2 cache filled with other data before each run.
+
+  build/cuda/kernels_gpu_benchmark [PRESET ...]     default: palm-1b palm-350m palm-125m
+  build/cuda/kernels_gpu_benchmark --device         the GPU's name, alone
+  build/host-cuda/kernels_gpu_benchmark --simulate  every case once on the CPU, in small, without times
+
+A line a case, which begins with the name of the kernel's contract in kernels/: time, rate, its share of the ceiling
+that bounds it (a copy, or a bf16 product of 8192x8192x8192, both measured first), and, where there is a peer, its
+time and how many times ours that is. Exit code 2 where there is no GPU.
+)";
 
 class ProductCases : Cases {
  public:
@@ -255,5 +260,5 @@ int run(std::vector<std::string> presets) {
 }  // namespace unfurl::benchmarks
 
 int main(int count, char** arguments) {
-  return unfurl::benchmarks::run_benchmark(count, arguments, unfurl::benchmarks::run);
+  return unfurl::benchmarks::run_benchmark(count, arguments, unfurl::benchmarks::kUsage, unfurl::benchmarks::run);
 }

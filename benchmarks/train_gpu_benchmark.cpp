@@ -1,13 +1,4 @@
 // Training on this machine's GPU: steps of 32,768 tokens, documents of 256 without padding, bf16, AdamW.
-//
-//   build/cuda/train_gpu_benchmark speed [PRESET ...]        tokens/s over 30 steps after 10, by CUDA events; share of
-//                                                            the dense peak; memory; share of each class of kernels
-//   build/cuda/train_gpu_benchmark losses STEPS PRESET       the loss of each step, one a line
-//   build/cuda/train_gpu_benchmark export FOLDER PRESET      weights.safetensors and work.json: what a peer needs
-//
-// With attention=cudnn behind the rest, cuDNN computes attention. PRESET: palm-1b, palm-350m, palm-125m (default: all),
-// or palm-tiny. Exit code 2 where there is no GPU. build/host-cuda/train_gpu_benchmark --simulate ...: the same on the
-// CPU in small (palm-tiny), without times.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -27,6 +18,19 @@
 
 namespace unfurl::train {
 namespace {
+
+constexpr const char* kUsage =
+    R"(Training on this machine's GPU: steps of 32,768 tokens, documents of 256 without padding, bf16, AdamW.
+
+  build/cuda/train_gpu_benchmark speed [PRESET ...]        tokens/s over 30 steps after 10, by CUDA events; share of
+                                                           the dense peak; memory; share of each class of kernels
+  build/cuda/train_gpu_benchmark losses STEPS PRESET       the loss of each step, one a line
+  build/cuda/train_gpu_benchmark export FOLDER PRESET      weights.safetensors and work.json: what a peer needs
+
+With attention=cudnn behind the rest, cuDNN computes attention. PRESET: palm-1b, palm-350m, palm-125m (default: all),
+or palm-tiny. Exit code 2 where there is no GPU. build/host-cuda/train_gpu_benchmark --simulate ...: the same on the
+CPU in small (palm-tiny), without times.
+)";
 
 using benchmarks::kDevice;
 using benchmarks::kSimulated;
@@ -184,5 +188,5 @@ int run(std::vector<std::string> arguments) {
 }  // namespace unfurl::train
 
 int main(int count, char** arguments) {
-  return unfurl::benchmarks::run_benchmark(count, arguments, unfurl::train::run);
+  return unfurl::benchmarks::run_benchmark(count, arguments, unfurl::train::kUsage, unfurl::train::run);
 }
