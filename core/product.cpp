@@ -4,6 +4,8 @@
 
 #include <set>
 
+#include "core/device.h"
+
 namespace unfurl {
 namespace {
 thread_local std::set<std::vector<Index>>* seen = nullptr;
@@ -18,7 +20,7 @@ ProductChoices product_choices() {
   ProductChoices out;
 #if defined(UNFURL_CUDA)
   try {
-    out.library = fmt::format("cuBLASLt {}", kernels::cublaslt_version());
+    out.library = fmt::format("cuBLASLt {} on {}", kernels::cublaslt_version(), properties_of(Device::cuda).name);
   } catch (const std::exception&) {  // it is not here, and so made no choice
     return out;
   }

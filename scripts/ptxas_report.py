@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Registers, stack, spills and shared memory of every CUDA kernel, for sm_80 and sm_90a, without a GPU.
 
-usage: scripts/ptxas_report.py [--update] [FILE.cu ...]     (all of kernels/*.cu by default)
+usage: scripts/ptxas_report.py [--update] [FILE.cu ...]     (all of kernels/*.cu and the wrappers' test by default)
 
 Fails where a kernel spills, has a stack frame, uses more registers or static shared memory than its budget in
 scripts/ptxas_budget/NAME.json, or has none. --update writes what was found as the new budget of the files named. Without
@@ -91,7 +91,10 @@ def main():
     if nvcc is None:
         print("ptxas_report: skipped: there is no nvcc on this machine (CUDACXX, PATH, /usr/local/cuda*, /opt/cuda*)")
         return 0
-    sources = arguments.files or sorted(glob.glob(os.path.join(ROOT, "kernels", "*.cu")))
+    sources = arguments.files or [
+        *sorted(glob.glob(os.path.join(ROOT, "kernels", "*.cu"))),
+        # The wrappers of Hopper's instructions, which no kernel uses yet.
+        os.path.join(ROOT, "tests", "kernels", "ptx_conformance.cu")]
     jobs = [(source, architecture) for source in sources for architecture in ARCHITECTURES]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         results = list(pool.map(lambda job: compile_one(nvcc, *job), jobs))

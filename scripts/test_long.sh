@@ -82,9 +82,10 @@ fuzz() {
   run tests/scripts/fuzz.py build/host-cuda-asan/unfurl --cases "$cases" --seed "$seed" --jobs "$jobs"
 }
 budgets() {
+  CUDACXX=$(scripts/nvcc.sh)
+  export CUDACXX
   run scripts/ptxas_report.py
-  # Without nvcc, the report has said so.
-  if command -v nvcc >/dev/null || compgen -G '/usr/local/cuda*/bin/nvcc' >/dev/null; then build cuda; fi
+  build cuda
 }
 lint() { run scripts/lint.sh; }
 

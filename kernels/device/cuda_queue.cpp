@@ -23,6 +23,9 @@ cudaStream_t stream_of(void* stream) { return static_cast<cudaStream_t>(stream);
 
 std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
 
+/// Bytes a block: what an sm_80 has. Gaming GPUs of that age and newer have 99 KiB.
+constexpr std::size_t kSharedNeeded = 163u << 10;
+
 /// What `error`, the runtime's answer to the question for GPUs, means: of a driver that is not there it says that it is
 /// too old.
 std::string why_no_gpu(cudaError_t error) {
@@ -60,6 +63,11 @@ CudaQueue::CudaQueue(int device) : device_(device) {
   if (found.major < 8) {
     throw std::runtime_error(found.name + " has compute capability " + std::to_string(found.major) + "." +
                              std::to_string(found.minor) + ", the kernels need 8.0");
+  }
+  if (found.shared_per_block < kSharedNeeded) {
+    throw std::runtime_error(found.name + " has " + std::to_string(found.shared_per_block >> 10) +
+                             " KiB of shared memory a block, the kernels need " + std::to_string(kSharedNeeded >> 10) +
+                             " (A100, H100, H200 and their like)");
   }
   shared_per_block_ = found.shared_per_block;
   check(cudaSetDevice(device), "choosing the device");
