@@ -242,8 +242,9 @@ TEST(AttentionKernel, MultiQuery) {
 TEST(AttentionKernel, ManyShortDocuments) {
   check_all({3, 1, 64, layout({7, 19, 3, 30, 0, 1, 12, 90, 5, 14, 128, 2, 40, 40, 40}, 2, 5)});
   check_all({1, 1, 128, layout({60, 100, 2, 20, 1, 1, 9, 50, 60}, 0, 1)});
-  // Of the first documents that a block takes, some warps have no rows: they are at the next while others compute.
-  check_all({2, 1, 64, layout({47, 120, 20}, 3, 0)});
+  // Of the first documents that a block takes, some warps have no rows: they are at the next while others compute. The
+  // first two have one key more than fit together.
+  check_all({2, 1, 64, layout({47, 82, 20}, 3, 0)});
   check_all({2, 1, 128, layout({47, 128, 20}, 3, 0)});
 }
 
@@ -291,6 +292,7 @@ TEST(AttentionKernel, EveryPrefixOfEveryLength) {
     check_all({3, 1, 16, layout({33, 1, 65, 2, 31}, kind, kind)});
     check_all({2, 1, 64, layout({63, 31, 1, 65, 127, 2, 33}, kind, kind)});
   }
+  check_bf16({1, 1, 64, layout({33, 80}, 2, 0)});  // its keys begin one behind those that are loaded together
 }
 
 TEST(AttentionKernel, LongDocuments) {
