@@ -82,7 +82,8 @@ void measure(const Gpu::Ceilings& ceilings, const std::string& preset) {
   }
 }
 
-int run(std::vector<std::string> presets) {
+int run(std::vector<std::string> asked) {
+  const std::vector<std::string> presets = presets_or_all(std::move(asked));
   Gpu::Ceilings ceilings;
   {
     Gpu gpu;
@@ -90,7 +91,7 @@ int run(std::vector<std::string> presets) {
   }
   print_heading(ceilings);
   if (!kSimulated) fmt::print("floor: the weights' bytes at the speed of the copy\n");
-  for (const std::string& preset : presets_or_all(std::move(presets))) measure(ceilings, preset);
+  for (const std::string& preset : presets) measure(ceilings, preset);
   return 0;
 }
 

@@ -62,17 +62,18 @@ inline int run_benchmark(int count, char** all, const char* usage,
   }
 }
 
+inline train::ModelConfig model_of(const std::string& preset) {
+  train::ModelConfig model = train::parse_recipe("model: {preset: " + preset + "}", "PRESET").model;
+  if (model.vocab_size == 0) model.vocab_size = kSimulated ? 1000 : 32000;
+  return model;
+}
+
 /// Presets that a benchmark measures, largest first: a part whose time is up has then measured the most important.
 inline std::vector<std::string> presets_or_all(std::vector<std::string> presets) {
+  for (const std::string& preset : presets) model_of(preset);  // a mistake is told before anything is measured
   if (!presets.empty()) return presets;
   if (kSimulated) return {"palm-tiny"};
   return {"palm-1b", "palm-350m", "palm-125m"};
-}
-
-inline train::ModelConfig model_of(const std::string& preset) {
-  train::ModelConfig model = train::parse_recipe("model: {preset: " + preset + "}", preset).model;
-  if (model.vocab_size == 0) model.vocab_size = kSimulated ? 1000 : 32000;
-  return model;
 }
 
 /// The algorithms that were chosen for products before, again at its end; none in between.
@@ -126,7 +127,7 @@ class Gpu {
     queue_.fill(out, 0, static_cast<std::size_t>(count) * sizeof(T));
     return out;
   }
-  /// Normal numbers, which repeat after four millions (simulated: 65,536).
+  /// Normal numbers, which repeat after four millions (simulated: 65,536); each array begins elsewhere among them.
   template <class T>
   T* random(Index count) {
     T* out = empty<T>(count);
@@ -136,8 +137,13 @@ class Gpu {
   template <class T>
   void randomise(T* out, Index count) {
     static const T* const pool = upload_forever(tests::normal<T>(kPool, sizeof(T)));
-    for (Index at = 0; at < count; at += kPool) {
-      queue_.copy(out + at, pool, static_cast<std::size_t>(std::min(kPool, count - at)) * sizeof(T));
+    Index from = begin_;
+    begin_ = (begin_ + kPool / 13 * 5) % kPool;
+    for (Index at = 0; at < count;) {
+      const Index part = std::min(kPool - from, count - at);
+      queue_.copy(out + at, pool + from, static_cast<std::size_t>(part) * sizeof(T));
+      at += part;
+      from = 0;
     }
   }
   template <class T>
@@ -222,6 +228,7 @@ class Gpu {
  private:
   static constexpr std::size_t kFlush = std::size_t{256} << 20;  // bytes: several times any L2
   static constexpr Index kPool = Index{1} << (kSimulated ? 16 : 22);
+  Index begin_ = 0;  // in the pool, of the next array
 
   template <class T>
   const T* upload_forever(const std::vector<T>& values) {

@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
-#include <cstdlib>
 #include <map>
 #include <string>
 #include <vector>
@@ -169,13 +169,17 @@ int run(std::vector<std::string> arguments) {
         "usage: train_gpu_benchmark speed [PRESET ...] | losses STEPS PRESET | export FOLDER PRESET "
         "[attention=cudnn]");
   }
+  int steps = 0;
+  const std::string& given = arguments[1];
+  const auto [end, error] = std::from_chars(given.data(), given.data() + given.size(), steps);
+  if (mode == "losses" && (error != std::errc() || end != given.data() + given.size() || steps < 1)) {
+    user_error("losses: '{}' is no number of steps", given);
+  }
   Work work(recipe_of(arguments[2], attention), Prefixes::none, kDevice, DType::bf16);
   if (mode == "export") {
-    work.write(arguments[1]);
+    work.write(given);
     return 0;
   }
-  const int steps = std::atoi(arguments[1].c_str());
-  if (steps < 1) user_error("losses: '{}' is no number of steps", arguments[1]);
   work.tune();
   for (int i = 0; i < steps; ++i) {
     fmt::print("{:.9g}\n", work.run());

@@ -35,6 +35,9 @@ for argument in "$@"; do
       ;;
   esac
 done
+# Relative to where it was called.
+if [[ -n ${RESULTS:-} ]]; then RESULTS=$(realpath --canonicalize-missing "$RESULTS"); fi
+if [[ -n ${UNFURL_BINARIES:-} ]]; then UNFURL_BINARIES=$(realpath --canonicalize-missing "$UNFURL_BINARIES"); fi
 cd "$(dirname "$0")/.." || exit 2
 root=$PWD
 ((${#parts[@]} > 0)) || parts=(correctness kernels training decode)
@@ -105,6 +108,7 @@ found compute-sanitizer "${sanitizer:-missing: its checks are left out (looked i
 # --- the page of results ---
 slug=$(tr '[:upper:]' '[:lower:]' <<<"$gpu" | tr -cs 'a-z0-9\n' '-' | sed 's/^-//; s/-$//')
 results=${RESULTS:-$root/benchmarks/results/$slug.md}
+if ((list)) && [[ ! -e $results ]]; then results=/dev/null; fi
 mkdir -p "$(dirname "$results")"
 exec 9>>"$results"
 if ! flock --timeout 5 9; then  # who was killed may still be writing
@@ -130,7 +134,7 @@ cut_interrupted() {
     rm -f "$results.tmp"
   fi
 }
-cut_interrupted
+((list)) || cut_interrupted
 if ((again)) || ! grep --quiet --fixed-strings "build $build" "$results"; then
   if ((list == 0)); then
     driver=$(sed -n 's/.*Kernel Module[^0-9]*\([0-9.]*\).*/\1/p' /proc/driver/nvidia/version 2>/dev/null)

@@ -108,7 +108,7 @@ class Product {
   template <class T, class C>
   Product(Matrix<C> c, Matrix<const T> a, bool transpose_a, Matrix<const T> b, bool transpose_b, Index m, Index n,
           Index k, bool accumulate)
-      : a_(a.data), b_(b.data), c_(c.data), beta_(accumulate ? 1.0f : 0.0f) {
+      : Product(a.data, b.data, c.data, accumulate ? 1.0f : 0.0f) {  // what follows may throw: it is whole by now
     const auto number = [](Index value) { return std::to_string(value); };
     shape_ = number(m) + "x" + number(n) + "x" + number(k) + (transpose_a ? " t" : " n") +
              (transpose_b ? " t " : " n ") + number(a.stride) + " " + number(b.stride) + " " + number(c.stride) + " " +
@@ -173,6 +173,7 @@ class Product {
   }
 
  private:
+  Product(const void* a, const void* b, void* c, float beta) : a_(a), b_(b), c_(c), beta_(beta) {}
   template <class Value>
   void set(cublasLtMatmulDescAttributes_t attribute, Value value) {
     check(Library::get().operation_set(operation_, attribute, &value, sizeof value), "cublasLtMatmulDescSetAttribute",
@@ -244,8 +245,14 @@ double choose_matmul(const CudaQueue& queue, Matrix<C> c, Matrix<const T> a, boo
   const Product product(c, a, transpose_a, b, transpose_b, m, n, k, accumulate);
   double best = -1;
   cublasLtMatmulAlgo_t choice{};
-  for (const cublasLtMatmulAlgo_t& algorithm : product.suggestions(queue, candidates)) {
-    product.run(queue, algorithm);
+  const std::vector<cublasLtMatmulAlgo_t> suggestions = product.suggestions(queue, candidates);
+  for (const cublasLtMatmulAlgo_t& algorithm : suggestions) {
+    try {
+      product.run(queue, algorithm);
+    } catch (const std::runtime_error&) {  // it cannot do what it was suggested for: another one will
+      if (&algorithm == &suggestions.back() && best < 0) throw;
+      continue;
+    }
     std::vector<double> seconds;
     for (int i = 0; i < repetitions; ++i) {
       const CudaQueue::Event before = queue.record();
