@@ -35,7 +35,7 @@ case "$name $*" in
   *compute-sanitizer*) echo "[  PASSED  ] 1 test." ;;
   *_tests*)
     if [[ -n ${STUB_FAIL:-} && "$*" == *"$STUB_FAIL"* ]]; then echo "expected 1, got 2"; exit 1; fi
-    if [[ -n ${STUB_SKIP:-} ]]; then echo "[  SKIPPED ] 1 test"; fi
+    if [[ -n ${STUB_SKIP:-} ]]; then printf '[  SKIPPED ] PtxConformance.%s (0 ms)\n[  SKIPPED ] 1 test, listed below:\n' "$STUB_SKIP"; fi
     echo "[  PASSED  ] 3 tests." ;;
   kernels_gpu_benchmark*)
     echo "first case"
@@ -108,10 +108,12 @@ page_has "- [x] correctness compute-sanitizer: left out, it refuses this machine
 STUB_REFUSED=1 check 0 correctness
 [[ ! -s $STUB_LOG ]] || fail "compute-sanitizer is tried again"
 
-# A wrapper's test that is skipped proves nothing.
+# A wrapper's test that is skipped proves nothing, but where it is of Hopper's instructions, for another GPU.
 rm "$RESULTS"
-STUB_SKIP=1 check 1 correctness
+STUB_SKIP=Shuffles check 1 correctness
 page_has "- [!] correctness wrappers: FAILED, tests were skipped"
+rm "$RESULTS"
+STUB_SKIP=HopperTiles check 0 correctness
 # What failed is told again, and run again only if asked for.
 rm "$RESULTS"
 STUB_FAIL=Tensor check 1 correctness
