@@ -2,6 +2,8 @@
 
 #include <chrono>
 #include <cstring>
+#include <deque>
+#include <mutex>
 #include <new>
 #include <stdexcept>
 #include <utility>
@@ -27,11 +29,67 @@ void poison([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
 
 }  // namespace
 
-HostCudaQueue::HostCudaQueue(int device, std::size_t shared_per_block) : shared_per_block_(shared_per_block) {
+/// Work that waits to be waited for, in order. Events share it, as they may outlive their queue.
+class HostCudaQueue::Late {
+ public:
+  void add(std::function<void()> work) {
+    const std::lock_guard lock(mutex_);
+    work_.push_back(std::move(work));
+    ++added_;
+  }
+  /// The first `count` that were ever added. Work that fails is gone, and what is behind it waits on.
+  void run(std::size_t count) {
+    const std::lock_guard lock(mutex_);
+    while (done_ < count) {
+      const std::function<void()> work = std::move(work_.front());
+      work_.pop_front();
+      ++done_;
+      work();
+    }
+  }
+  std::size_t added() const {
+    const std::lock_guard lock(mutex_);
+    return added_;
+  }
+  bool empty() const {
+    const std::lock_guard lock(mutex_);
+    return work_.empty();
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::deque<std::function<void()>> work_;
+  std::size_t added_ = 0, done_ = 0;
+};
+
+bool HostCudaQueue::runs_late() const {
+  if (host::settings().streams == host::Streams::late) return true;
+  if (!late_->empty()) synchronize();  // of a scope of other settings
+  return false;
+}
+
+void HostCudaQueue::defer(std::function<void()> work) const { late_->add(std::move(work)); }
+
+void HostCudaQueue::synchronize() const { late_->run(late_->added()); }
+
+void HostCudaQueue::Event::wait() const {
+  if (late_ != nullptr) late_->run(count_);
+}
+
+void HostCudaQueue::wait(const Event& event) const {
+  if (event.late_ != late_) submit([event] { event.wait(); });
+}
+
+HostCudaQueue::HostCudaQueue(int device, std::size_t shared_per_block)
+    : late_(std::make_shared<Late>()), shared_per_block_(shared_per_block) {
   if (device != 0) throw std::runtime_error("cuda: there is no device " + std::to_string(device) + ", only device 0");
   host::settings();  // what is wrong with them is said before any kernel runs
 }
 HostCudaQueue::~HostCudaQueue() {
+  try {
+    synchronize();
+  } catch (const std::exception&) {  // work whose result nobody waits for
+  }
   scratch_of_graphs_.push_back(scratch_);
   for (void* memory : scratch_of_graphs_) ::operator delete(memory, kAlignment);
 }
@@ -55,7 +113,10 @@ void* HostCudaQueue::allocate(std::size_t bytes) const {
   return memory;
 }
 
-void HostCudaQueue::free(void* memory) const { ::operator delete(memory, kAlignment); }
+void HostCudaQueue::free(void* memory) const {
+  if (runs_late()) return defer([memory] { ::operator delete(memory, kAlignment); });
+  ::operator delete(memory, kAlignment);
+}
 
 void* HostCudaQueue::allocate_host(std::size_t bytes) { return ::operator new(bytes, kAlignment); }
 void HostCudaQueue::free_host(void* memory) { ::operator delete(memory, kAlignment); }
@@ -78,7 +139,7 @@ void* HostCudaQueue::scratch(std::size_t bytes) const {
     if (std::exchange(scratch_in_graph_, false)) {
       scratch_of_graphs_.push_back(std::exchange(scratch_, nullptr));
     } else {
-      ::operator delete(std::exchange(scratch_, nullptr), kAlignment);
+      free(std::exchange(scratch_, nullptr));
     }
     scratch_bytes_ = 0;
     scratch_ = ::operator new(bytes, kAlignment);
@@ -91,6 +152,8 @@ void* HostCudaQueue::scratch(std::size_t bytes) const {
 
 HostCudaQueue::Event HostCudaQueue::record() const {
   Event event;
+  event.late_ = late_;
+  event.count_ = late_->added();
   event.seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
   return event;
 }

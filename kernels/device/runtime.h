@@ -25,8 +25,11 @@ struct DeviceProperties {
   std::size_t shared_per_block = 0;  // bytes, the most a kernel can ask for
 };
 
-/// Executes kernels on the CPU, at once: nothing is asynchronous, and memory is the process's own.
+/// Executes kernels on the CPU; memory is the process's own. Work runs at once, or, under host::Streams::late, at the
+/// last moment that CUDA permits: when somebody waits for it. What is read, written or freed too early shows then.
 class HostCudaQueue {
+  class Late;
+
  public:
   /// What was queued between begin_capture() and end_capture(), to be queued again and again.
   class Graph {
@@ -41,11 +44,13 @@ class HostCudaQueue {
   class Event {
    public:
     /// Until what was queued before is done.
-    void wait() const {}
+    void wait() const;
 
    private:
     friend class HostCudaQueue;
     double seconds_ = 0;
+    std::shared_ptr<Late> late_;
+    std::size_t count_ = 0;  // of late_'s work, that was queued before
   };
 
   /// `shared_per_block`: what a kernel may ask for, in bytes, as on an sm_90; on an sm_80 it is 163 KiB.
@@ -79,11 +84,11 @@ class HostCudaQueue {
   std::size_t shared_per_block() const { return shared_per_block_; }
 
   /// Until all that was queued is done.
-  void synchronize() const {}
+  void synchronize() const;
 
   Event record() const;
   /// What is queued from now on waits for the event, which another queue may have recorded.
-  void wait(const Event&) const {}
+  void wait(const Event& event) const;
   static double seconds_between(const Event& before, const Event& after) { return after.seconds_ - before.seconds_; }
 
   /// What is queued from here on is not run but kept, up to end_capture().
@@ -91,17 +96,22 @@ class HostCudaQueue {
   Graph end_capture() const;
   void launch(const Graph& graph) const;
 
-  /// Runs work() now, or keeps it for the graph being captured.
+  /// Runs work() now, or when it is waited for, or keeps it for the graph being captured.
   template <class Work>
   void submit(Work&& work) const {
     if (capture_ != nullptr) {
       capture_->push_back(std::forward<Work>(work));
+    } else if (runs_late()) {
+      defer(std::forward<Work>(work));
     } else {
       work();
     }
   }
 
  private:
+  bool runs_late() const;
+  void defer(std::function<void()> work) const;
+  std::shared_ptr<Late> late_;
   std::size_t shared_per_block_;
   mutable std::unique_ptr<std::vector<std::function<void()>>> capture_;
   mutable void* scratch_ = nullptr;

@@ -27,17 +27,21 @@ enum class Order { in_order, reversed, random };
 /// When an asynchronous copy lands, between its issue and the wait for it.
 enum class Copies { late, random, at_once };
 
+/// When the work of a stream is done: as it is queued, or at the last moment, when it is waited for.
+enum class Streams { at_once, late };
+
 struct Settings {
   Order order = Order::in_order;
   Copies copies = Copies::late;
+  Streams streams = Streams::at_once;
   std::uint64_t seed = 1;  // of everything random
   int workers = 0;         // OS threads; 0: one a core. One with ThreadSanitizer or MemorySanitizer
   bool strict = true;      // a barrier after threads of the block have returned is a fault, though CUDA permits it
 };
 
 /// What the environment asks for: UNFURL_HOST_ORDER=in_order|reversed|random, UNFURL_HOST_COPIES=late|random|at_once,
-/// UNFURL_HOST_SEED, UNFURL_HOST_WORKERS. Throws std::invalid_argument, whose text is for the user, where one of them
-/// is none of these.
+/// UNFURL_HOST_STREAMS=at_once|late, UNFURL_HOST_SEED, UNFURL_HOST_WORKERS. Throws std::invalid_argument, whose text is
+/// for the user, where one of them is none of these.
 Settings settings_asked();
 
 /// At first settings_asked().

@@ -216,7 +216,7 @@ void add_corpus_assign_prefixes(CLI::App& parent, Action& action) {
   CLI::App& app = add_command(
       parent, "assign-prefixes", "Label pairs with the prefixes of the controlled models",
       "  unfurl corpus assign-prefixes data/pairs.jsonl --out data/labelled.jsonl\n"
-      "  unfurl corpus assign-prefixes data/pairs.jsonl --out data/labelled.jsonl --hast-quantile 0.9\n"
+      "  unfurl corpus assign-prefixes data/pairs.jsonl --out data/labelled.jsonl --hast-quantile 0.9 --contrast 0.2\n"
       "RFT and MSTP stay; HAST where the pair's score is high; FLV where the query has all of the prompt's content;\n"
       "ABST, GRD and SPCT by the query's type, DTL for the other types; none for copy pairs.\n");
   auto options = std::make_shared<AssignPrefixesOptions>();
@@ -232,6 +232,11 @@ void add_corpus_assign_prefixes(CLI::App& parent, Action& action) {
          "HAST above this share of the scores")
       ->type_name("SHARE")
       ->excludes(threshold);
+  app.add_option("--contrast", options->contrast,
+                 "add to this share of the pairs one like it with another prefix and what that asks for: so the prefix "
+                 "decides, not the form of the query")
+      ->type_name("SHARE");
+  app.add_option("--seed", options->seed, "of --contrast");
   add_bad_line_share(app, options->bad_line_share, "pair");
   app.callback([options, &action] {
     action = [options] {

@@ -9,6 +9,7 @@
 #include "core/files.h"
 #include "core/names.h"
 #include "train/corpus/commands.h"
+#include "train/corpus/contrast_pairs.h"
 #include "train/corpus/fields.h"
 #include "train/corpus/prefix_rules.h"
 #include "train/corpus/text.h"
@@ -16,11 +17,16 @@
 namespace unfurl::train {
 namespace {
 
+constexpr std::uint32_t kContrastPurpose = 0xC0D1;
+
 void check(const AssignPrefixesOptions& options) {
   if (options.threshold && options.quantile) user_error("--hast-threshold and --hast-quantile: give one of them");
   if (options.threshold && !std::isfinite(*options.threshold)) user_error("--hast-threshold must be a number");
   if (options.quantile && !(*options.quantile > 0 && *options.quantile < 1)) {
     user_error("--hast-quantile must be above 0 and below 1, got {:g}", *options.quantile);
+  }
+  if (!(options.contrast >= 0 && options.contrast <= 1)) {
+    user_error("--contrast must be between 0 and 1, got {:g}", options.contrast);
   }
   require_other_file(options.out, options.pairs);
 }
@@ -89,7 +95,8 @@ void run_corpus_assign_prefixes(const AssignPrefixesOptions& options) {
   FileWriter out(options.out);
   std::map<std::string, std::size_t> counts;
   std::map<std::pair<std::string, std::string>, std::size_t> by_type;
-  std::size_t changed = 0;
+  std::size_t changed = 0, written = 0;
+  std::map<std::string, std::size_t> contrasts;
   each_pair(options, false, [&](Json&& line, const Pair& pair, std::optional<double> score) {
     const std::string prefix = prefix_by_rules(pair, statistics, score, threshold);
     const std::string name = prefix.empty() ? "none" : prefix;
@@ -102,6 +109,14 @@ void run_corpus_assign_prefixes(const AssignPrefixesOptions& options) {
       line["prefix"] = prefix;
     }
     out.write(line.dump() + '\n');
+    Draw draw(options.seed, kContrastPurpose, written++);
+    if (!draw.chance(options.contrast)) return;
+    Pair labelled = pair;
+    labelled.prefix = prefix;
+    if (const std::optional<Pair> contrast = contrast_pair(labelled, statistics, draw)) {
+      ++contrasts[contrast->prefix];
+      out.write(to_json(*contrast).dump() + '\n');
+    }
   });
   out.commit();
 
@@ -116,6 +131,9 @@ void run_corpus_assign_prefixes(const AssignPrefixesOptions& options) {
       if (key.second == name) types += fmt::format("{}{} {}", types.empty() ? "" : ", ", key.first, of_type);
     }
     fmt::print("  {:<5} {:>8} ({:4.1f} %)  {}\n", name, count, percent(count), types);
+  }
+  for (const auto& [name, count] : contrasts) {
+    fmt::print("  {:<5} {:>8}           added as contrast\n", name, count);
   }
   if (threshold) {
     const auto high = scores.end() - std::lower_bound(scores.begin(), scores.end(), *threshold);

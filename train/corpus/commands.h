@@ -112,6 +112,8 @@ struct AssignPrefixesOptions {
   std::string score = "score";           // the field of a pair by which HAST is given
   std::optional<double> threshold = {};  // pairs of that score or more get HAST; or
   std::optional<double> quantile = {};   // those above this share of the scores, in (0, 1); neither: no HAST
+  double contrast = 0;                   // share of the pairs that get a contrast pair (contrast_pairs.h) behind them
+  std::uint64_t seed = 1;                // of the contrast pairs
   double bad_line_share = 0.01;
 };
 

@@ -209,6 +209,14 @@ std::vector<std::string> content_words(std::string_view text) {
   return words;
 }
 
+std::size_t count_said(const std::vector<std::string>& content, std::string_view text) {
+  const std::vector<std::string> words = plain_words(text);
+  const std::unordered_set<std::string> have(words.begin(), words.end());
+  return static_cast<std::size_t>(std::count_if(content.begin(), content.end(), [&](const std::string& word) {
+    return std::ranges::all_of(plain_words(word), [&](const std::string& part) { return have.contains(part); });
+  }));
+}
+
 void PromptStatistics::add(std::string_view prompt) {
   const auto segments = split_segments(prompt);
   std::vector<std::uint64_t> seen;

@@ -26,6 +26,9 @@ bool opens_clause(std::string_view segment);
 /// each once.
 std::vector<std::string> content_words(std::string_view text);
 
+/// How many of these content words the text has; "wide-eyed" where it has "wide" and "eyed".
+std::size_t count_said(const std::vector<std::string>& content, std::string_view text);
+
 /// What a collection of prompts says about its words: which segments are flavors (they stand behind the first in
 /// several prompts) and which words name a thing (they follow an article).
 class PromptStatistics {

@@ -31,11 +31,9 @@ bool ContentChange::is_flavor(std::string_view segment) const {
 }
 
 ContentChange::Change ContentChange::between(std::string_view query, std::string_view prompt) const {
-  const std::vector<std::string> asked = content_words(query), given = plain_words(prompt);
-  const std::unordered_set<std::string> have(given.begin(), given.end());
+  const std::vector<std::string> asked = content_words(query);
   Change out;
-  out.lost = static_cast<std::size_t>(
-      std::count_if(asked.begin(), asked.end(), [&](const std::string& word) { return !have.contains(word); }));
+  out.lost = asked.size() - count_said(asked, prompt);
   std::unordered_set<std::string> known(asked.begin(), asked.end());
   std::unordered_set<std::string> said = segments_of(query);
   const std::vector<std::string_view> segments = split_segments(prompt);

@@ -94,11 +94,9 @@ double self_bleu(const std::vector<std::string>& texts) {
 }
 
 double content_kept(std::string_view query, std::string_view text) {
-  const std::vector<std::string> asked = content_words(query), given = plain_words(text);
+  const std::vector<std::string> asked = content_words(query);
   if (asked.empty()) return 1;
-  const std::unordered_set<std::string> have(given.begin(), given.end());
-  const auto kept = std::count_if(asked.begin(), asked.end(), [&](const auto& word) { return have.contains(word); });
-  return static_cast<double>(kept) / static_cast<double>(asked.size());
+  return static_cast<double>(count_said(asked, text)) / static_cast<double>(asked.size());
 }
 
 double unknown_share(std::string_view text, const std::unordered_set<std::string>& known) {

@@ -436,6 +436,41 @@ TEST(HostCudaQueue, AGraphRunsAgainWhatWasCaptured) {
   queue.free(y);
 }
 
+TEST(HostCudaQueue, LateStreamsWorkWhenTheyAreWaitedFor) {
+  host::Settings late = host::settings();
+  late.streams = host::Streams::late;
+  const host::SettingsScope scope(late);
+  const HostCudaQueue queue, other;
+  auto* const x = static_cast<float*>(queue.allocate(32 * sizeof(float)));
+  auto* const y = static_cast<float*>(queue.allocate(32 * sizeof(float)));
+  std::vector<float> ones(32, 1.0f);
+  queue.fill(y, 0, 32 * sizeof(float));
+  queue.copy(x, ones.data(), 32 * sizeof(float));
+  ones[7] = 2;  // too early: the copy has not taken place
+  const auto copied = queue.record();
+  launch(queue, add, dim3(1), dim3(32), 0, y, x, 2.0f);
+  copied.wait();
+  EXPECT_EQ(x[7], 2);
+  EXPECT_EQ(y[7], 0) << "what stands behind the event is not waited for";
+  // Another queue's work that waits for this one's.
+  float seen = 0;
+  other.wait(queue.record());
+  other.copy(&seen, y + 7, sizeof(float));
+  EXPECT_EQ(y[7], 0);
+  other.synchronize();
+  EXPECT_EQ(seen, 4);
+  // A graph, and memory that is given back before its work has run.
+  queue.begin_capture();
+  launch(queue, add, dim3(1), dim3(32), 0, y, x, 3.0f);
+  queue.launch(queue.end_capture());
+  queue.copy(&seen, y + 7, sizeof(float));
+  queue.free(x);
+  queue.free(y);
+  EXPECT_EQ(seen, 4);
+  queue.synchronize();
+  EXPECT_EQ(seen, 10);
+}
+
 TEST(HostCudaQueue, ScratchMayNotGrowInACapture) {
   const HostCudaQueue queue;
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(queue.scratch(1000)) % 256, 0u);

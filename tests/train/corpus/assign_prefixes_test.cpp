@@ -6,6 +6,7 @@
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"
 #include "train/corpus/commands.h"
+#include "train/corpus/contrast_pairs.h"
 #include "train/corpus/prefix_rules.h"
 
 namespace unfurl::tests {
@@ -116,6 +117,67 @@ TEST_F(AssignPrefixes, HastByThresholdAndQuantile) {
   options_.quantile = 0.9;
   run();
   EXPECT_EQ(labels()["HAST"], 4);
+}
+
+TEST(ContrastPair, HasAnotherPrefixAndWhatItAsksFor) {
+  const PromptStatistics statistics = some_statistics();
+  const auto contrast = [&](const Pair& pair, std::uint64_t item = 0) {
+    Draw draw(1, 2, item);
+    return contrast_pair(pair, statistics, draw);
+  };
+  for (const char* prefix : {"DTL", "ABST", "GRD", "SPCT", ""}) {
+    const auto made = contrast(pair_of("a fox", "a red fox in the snow, oil painting, soft light", "short", prefix));
+    ASSERT_TRUE(made.has_value()) << prefix;
+    EXPECT_EQ(made->query, "a fox");
+    EXPECT_EQ(made->prompt, "a fox, oil painting, soft light");
+    EXPECT_EQ(made->prefix, "FLV");
+    EXPECT_TRUE(adds_flavors_alone(*made, statistics));
+  }
+  // The flavors that a pair names are believed.
+  Pair told = pair_of("a fox, at night, in snow", "a fox, at night, in snow, big eyes", "concrete", "FLV");
+  told.flavors = {"big eyes"};
+  std::map<std::string, int> queries;
+  for (std::uint64_t item = 0; item < 40; ++item) {
+    const auto made = contrast(told, item);
+    ASSERT_TRUE(made.has_value());
+    EXPECT_EQ(made->prefix, "DTL");
+    EXPECT_EQ(made->prompt, told.prompt);
+    EXPECT_EQ(prefix_by_rules(*made, statistics, {}, {}), "DTL");
+    ++queries[made->query];
+  }
+  EXPECT_EQ(queries.size(), 2u) << "the first one or two segments";
+  EXPECT_TRUE(queries.contains("a fox") && queries.contains("a fox, at night"));
+  // Nothing to take away or to add.
+  EXPECT_FALSE(contrast(pair_of("a fox", "a fox, oil painting", "concrete", "FLV")));
+  EXPECT_FALSE(contrast(pair_of("a fox", "a red fox in the snow", "short", "DTL")));
+  for (const char* prefix : {"RFT", "MSTP", "HAST"}) {
+    EXPECT_FALSE(contrast(pair_of("a fox", "a red fox, oil painting", "short", prefix)));
+  }
+  EXPECT_FALSE(contrast(pair_of("xyzzy", "xyzzy, oil painting", "copy")));
+}
+
+TEST_F(AssignPrefixes, AddsContrastPairs) {
+  std::string lines;
+  for (int i = 0; i < 400; ++i) {
+    lines += R"({"query": "a fox", "prompt": "a red fox, oil painting", "type": "short", "id": "x",)"
+             R"( "flavors": ["oil painting"]})"
+             "\n";
+  }
+  write_file(options_.pairs, lines);
+  options_.contrast = 0.25;
+  const std::string said = run();
+  const int added = labels()["FLV"];
+  EXPECT_EQ(labels()["DTL"], 400);
+  EXPECT_NEAR(added, 100, 30);  // 3.5 standard deviations
+  EXPECT_NE(said.find("added as contrast"), std::string::npos) << said;
+  const std::string first = read_file(options_.out);
+  run();
+  EXPECT_EQ(read_file(options_.out), first);
+  options_.seed = 2;
+  run();
+  EXPECT_NE(read_file(options_.out), first);
+  options_.contrast = 1.5;
+  EXPECT_NE(error_of([&] { run(); }).find("--contrast must be between 0 and 1, got 1.5"), std::string::npos);
 }
 
 TEST_F(AssignPrefixes, BadInput) {

@@ -29,6 +29,8 @@ TEST(TextMetricsTest, CountsByHand) {
   EXPECT_NEAR(self_bleu({"a b", "a b c"}), (std::exp(1 - 1.5) + std::pow(2.0 / 3 * 2 / 3 * 1 / 2, 0.25)) / 2, 1e-12);
   EXPECT_DOUBLE_EQ(content_kept("a red fox", "the fox, oil painting"), 0.5);
   EXPECT_DOUBLE_EQ(content_kept("of the", "anything"), 1);
+  EXPECT_DOUBLE_EQ(content_kept("a wide-eyed fox", "a wide-eyed fox, oil painting"), 1);
+  EXPECT_DOUBLE_EQ(content_kept("a wide-eyed fox", "a wide fox"), 0.5);
   EXPECT_DOUBLE_EQ(unknown_share("a fox qxz 4", {"a", "fox"}), 1.0 / 3);
   EXPECT_EQ(length("a red  fox"), 3);
 }

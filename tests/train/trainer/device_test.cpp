@@ -21,6 +21,9 @@
 #include "train/trainer/plan.h"
 #include "train/trainer/step.h"
 #include "train/trainer/trainer.h"
+#if defined(UNFURL_HOST_CUDA)
+#include "kernels/host/engine.h"
+#endif
 
 namespace unfurl::train {
 namespace {
@@ -129,6 +132,27 @@ TEST_F(DeviceTest, DropoutDropsWhatTheCpuDrops) {
 }
 
 /// palm-tiny as it is, 256 tokens a step: half a minute on CUDA executed on the CPU.
+#if defined(UNFURL_HOST_CUDA)
+// A batch that is overwritten before it is copied, or a result that is read before it is there, gives other bits.
+TEST_F(DeviceTest, NothingIsUsedBeforeItIsWaitedFor) {
+  using kernels::host::Streams;
+  kernels::host::Settings settings = kernels::host::settings();
+  for (const auto& [name, streams] : {std::pair{"at_once", Streams::at_once}, std::pair{"late", Streams::late}}) {
+    settings.streams = streams;
+    const kernels::host::SettingsScope scope(settings);
+    train(narrow(folder / name, "host_cuda",
+                 {"model.dropout=0.3", "train.steps=5", "train.validate_every=5", "train.checkpoint_every=5",
+                  "batch.slots=2", "batch.micro_batches=2", "optimizer.learning_rate=1.0e-3"}));
+    synchronize(Device::host_cuda);
+  }
+  for (const char* kind : {"step", "validation"}) {
+    EXPECT_EQ(losses(folder / "at_once", kind), losses(folder / "late", kind)) << kind;
+  }
+  const auto weights = [&](const char* run) { return read_file(folder / run / "step-000005/model.safetensors"); };
+  EXPECT_TRUE(weights("at_once") == weights("late"));
+}
+#endif
+
 TEST_F(DeviceTest, FiftyStepsOfPalmTinyFollowTheCpu) {
   if (tests::kReduced) GTEST_SKIP() << "too slow under a sanitizer, where FiftyStepsFollowTheCpu runs all its kernels";
   const std::vector<std::string> sets = {"model.width=128",           "model.layers=4",
