@@ -18,7 +18,11 @@
 //
 // Shapes are odd and ragged on purpose, and wrap every pipeline: at least 2 * stages + 1 tiles.
 #pragma once
+#include <charconv>
 #include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <string_view>
 
 #include "kernels/device/runtime.h"
 #include "tests/support/matrix.h"
@@ -89,8 +93,12 @@ auto on_schedules(const Run& run) {
     return run();
   };
   const auto number = [](const char* name, std::uint64_t otherwise) {
-    const char* text = std::getenv(name);
-    return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
+    const std::string_view text = std::getenv(name) == nullptr ? "" : std::getenv(name);
+    if (text.empty()) return otherwise;
+    std::uint64_t out = 0;
+    const auto [stop, problem] = std::from_chars(text.data(), text.data() + text.size(), out);
+    if (problem == std::errc() && stop == text.data() + text.size()) return out;
+    throw std::invalid_argument(std::string(name) + " must be a number, got \"" + std::string(text) + "\"");
   };
   static const std::uint64_t first_seed = number("UNFURL_FIRST_SEED", 1);
   static const std::uint64_t seeds = number("UNFURL_SEEDS", kReduced ? 1 : 2);
