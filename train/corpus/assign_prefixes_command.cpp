@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/lines.h"
 #include "core/names.h"
 #include "train/corpus/commands.h"
 #include "train/corpus/contrast_pairs.h"
@@ -47,12 +48,7 @@ std::size_t each_pair(const AssignPrefixesOptions& options, bool says, const Use
   const std::string_view text = file.text();
   if (trim(text).empty()) user_error("{} is empty: it must hold one pair a line", options.pairs.string());
   BadLines bad(options.pairs, "pair", count_lines(text), {.max_bad_share = options.bad_line_share});
-  std::size_t number = 0;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    const std::string_view line = text.substr(at, end - at);
-    at = end + 1;
-    ++number;
+  for (const auto& [number, line] : Lines(text)) {
     try {
       const Pair pair = parse_pair(line);
       Json object = parse_object_line(line);

@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "core/lines.h"
 #include "core/names.h"
 #include "train/corpus/text.h"
 #include "train/image_side/protocol.h"
@@ -75,14 +76,12 @@ class AnswerCache {
   explicit AnswerCache(const std::filesystem::path& folder) : lock_(folder), path_(folder / "answers.jsonl") {
     std::string text;
     if (std::filesystem::exists(path_)) text = read_file(path_);
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t end = std::min(text.find('\n', at), text.size());
+    for (const Line& line : Lines(text)) {
       try {  // the last line may be cut off where a run was killed
-        const Json object = Json::parse_line(std::string_view(text).substr(at, end - at));
+        const Json object = Json::parse_line(line.text);
         answers_[object.at("key").as_string()] = object.at("text").as_string();
       } catch (const Error&) {
       }
-      at = end + 1;
     }
     file_ = std::fopen(path_.c_str(), "ab");
     if (file_ == nullptr) fail("cannot write {}", path_.string());

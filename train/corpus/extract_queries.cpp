@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/lines.h"
 #include "train/corpus/fields.h"
 #include "train/corpus/text.h"
 
@@ -37,12 +38,8 @@ std::vector<ChatMessage> conversation(const QueryType& type, const std::vector<E
 std::vector<Exemplar> read_exemplars(const std::filesystem::path& path, const std::vector<std::string>& types) {
   const std::string text = read_file(path);
   std::vector<Exemplar> exemplars;
-  std::size_t number = 0;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    const std::string_view line = trim(std::string_view(text).substr(at, end - at));
-    at = end + 1;
-    ++number;
+  for (const auto& [number, whole] : Lines(text)) {
+    const std::string_view line = trim(whole);
     if (line.empty()) continue;
     try {
       const Json object = parse_object_line(line);

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/lines.h"
 #include "core/names.h"
 #include "train/corpus/bad_lines.h"
 #include "train/corpus/commands.h"
@@ -61,11 +62,9 @@ Inputs read_inputs(const ExtractQueriesOptions& options) {
   const bool json = options.prompts.extension() == ".jsonl";
   Inputs made;
   BadLines bad(options.prompts, "prompt", count_lines(text), {.max_bad_share = options.bad_line_share});
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    std::string_view line = trim(text.substr(at, end - at));
-    if (made.lines++ == 0 && line.starts_with(kByteOrderMark)) line = trim(line.substr(kByteOrderMark.size()));
-    at = end + 1;
+  for (const auto& [number, whole] : Lines(text)) {
+    const std::string_view line = trim(whole);
+    made.lines = number;
     if (line.empty() && !json) {
       ++made.empty;
       continue;

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/lines.h"
 #include "core/names.h"
 #include "train/corpus/embeddings.h"
 #include "train/corpus/text.h"
@@ -17,15 +18,11 @@ namespace fs = std::filesystem;
 std::vector<std::string> read_lines(const fs::path& path) {
   const std::string text = read_file(path);
   std::vector<std::string> lines;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    std::string_view line = std::string_view(text).substr(at, end - at);
-    if (lines.empty() && line.starts_with(kByteOrderMark)) line.remove_prefix(kByteOrderMark.size());
-    at = end + 1;
+  for (const auto& [number, line] : Lines(text)) {
     lines.emplace_back(trim(line));
-    if (!valid_utf8(lines.back())) user_error("{}:{}: invalid UTF-8", path.string(), lines.size());
+    if (!valid_utf8(lines.back())) user_error("{}:{}: invalid UTF-8", path.string(), number);
     // A bad line cannot be left out silently: its embedding would stay.
-    if (lines.back().empty()) user_error("{}:{}: a flavor is missing: the line is blank", path.string(), lines.size());
+    if (lines.back().empty()) user_error("{}:{}: a flavor is missing: the line is blank", path.string(), number);
   }
   return lines;
 }

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/lines.h"
 #include "core/names.h"
 #include "train/corpus/bad_lines.h"
 #include "train/corpus/fields.h"
@@ -19,14 +20,12 @@ ImageList read_images(const std::filesystem::path& path, double bad_line_share) 
   list.path = path;
   BadLines bad(path, "image", count_lines(text), {.max_bad_share = bad_line_share});
   std::unordered_set<std::string> seen;
-  for (std::size_t at = 0; at < text.size(); ++list.lines) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    std::string_view line = trim(text.substr(at, end - at));
-    if (list.lines == 0 && line.starts_with(kByteOrderMark)) line.remove_prefix(kByteOrderMark.size());
-    at = end + 1;
+  for (const auto& [number, whole] : Lines(text)) {
+    const std::string_view line = trim(whole);
+    list.lines = static_cast<Index>(number);
     try {
       const Json object = parse_object_line(line);
-      ImageRecord image{.row = list.lines,
+      ImageRecord image{.row = list.lines - 1,
                         .id = required_id(object),
                         .caption = std::string(trim(optional_text(object, "caption"))),
                         .source = optional_text(object, "source"),
@@ -37,7 +36,7 @@ ImageList read_images(const std::filesystem::path& path, double bad_line_share) 
       if (!seen.insert(image.id).second) fail("the id \"{}\" is there twice", image.id);
       list.images.push_back(std::move(image));
     } catch (const Error& error) {
-      bad.note(static_cast<std::size_t>(list.lines) + 1, error.what());
+      bad.note(number, error.what());
     }
   }
   if (bad.too_many()) bad.refuse();

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "core/lines.h"
 #include "core/names.h"
 #include "train/corpus/commands.h"
 #include "train/corpus/images.h"
@@ -166,11 +167,8 @@ void run_corpus_invert(const InvertOptions& options) {
     FileWriter out(options.out);
     for (std::size_t block = 0; block < blocks; ++block) {
       const std::string text = read_file(parts.path(block));
-      for (std::size_t at = 0; at < text.size();) {
-        const std::size_t end = std::min(text.find('\n', at), text.size());
-        const std::string_view line = std::string_view(text).substr(at, end + 1 - at);
-        const Json object = Json::parse(line);
-        at = end + 1;
+      for (const Line& line : Lines(text)) {
+        const Json object = Json::parse(line.text);
         if (const Json* why = object.find("dropped")) {
           ++dropped[why->as_string()];
           continue;
@@ -179,7 +177,7 @@ void run_corpus_invert(const InvertOptions& options) {
         if (const Json* source = object.find("source"); source != nullptr && source->is_string()) {
           ++sources[source->as_string()];
         }
-        out.write(line);
+        out.write(std::string(line.text) + '\n');
         ++written;
       }
     }

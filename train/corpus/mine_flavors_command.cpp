@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/lines.h"
 #include "core/names.h"
 #include "train/corpus/bad_lines.h"
 #include "train/corpus/commands.h"
@@ -24,12 +25,8 @@ std::size_t each_line(const std::filesystem::path& path, const char* what, doubl
   const std::size_t lines = count_lines(text);
   BadLines bad(path, what, lines, {.max_bad_share = bad_line_share});
   WorkProgress progress("lines", 0, static_cast<std::int64_t>(lines));
-  std::size_t number = 0;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    std::string_view line = trim(text.substr(at, end - at));
-    if (number++ == 0 && line.starts_with(kByteOrderMark)) line.remove_prefix(kByteOrderMark.size());
-    at = end + 1;
+  for (const auto& [number, whole] : Lines(text)) {
+    const std::string_view line = trim(whole);
     if (const std::string_view fault = fault_of_text(line); !fault.empty()) {
       bad.note(number, fault);
     } else if (!line.empty()) {

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/lines.h"
 #include "core/names.h"
 #include "train/corpus/bad_lines.h"
 #include "train/corpus/commands.h"
@@ -33,12 +34,9 @@ PromptList read_prompts(const PairsOptions& options) {
   PromptList list;
   BadLines bad(options.prompts, "prompt", count_lines(text), {.max_bad_share = options.bad_line_share});
   std::unordered_set<std::string> seen;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    std::string_view line = trim(text.substr(at, end - at));
-    if (list.lines == 0 && line.starts_with(kByteOrderMark)) line = trim(line.substr(kByteOrderMark.size()));
-    at = end + 1;
-    ++list.lines;
+  for (const auto& [number, whole] : Lines(text)) {
+    const std::string_view line = trim(whole);
+    list.lines = number;
     if (line.empty()) {
       ++list.empty;
     } else if (const std::string_view fault = fault_of_text(line); !fault.empty()) {

@@ -7,9 +7,6 @@
 
 namespace unfurl::train {
 
-/// What some editors put at the beginning of a UTF-8 file; no part of its text.
-inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
 /// True for well-formed UTF-8 (no overlong forms, no surrogates, nothing above U+10FFFF).
 bool valid_utf8(std::string_view text);
 

@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/lines.h"
 #include "train/corpus/bad_lines.h"
 #include "train/corpus/fields.h"
 #include "train/corpus/text.h"
@@ -38,14 +39,9 @@ std::unordered_map<std::string, Votes> read_votes(const std::filesystem::path& p
   if (text.empty()) user_error("{} is empty: it must hold votes, {{\"id\": ..., \"likes\": 3}}", path.string());
   BadLines bad(path, "vote", count_lines(text), {.max_bad_share = bad_line_share});
   std::unordered_map<std::string, Votes> votes;
-  std::size_t number = 0;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    const std::string_view line = trim(text.substr(at, end - at));
-    at = end + 1;
-    ++number;
+  for (const auto& [number, line] : Lines(text)) {
     try {
-      const Json object = parse_object_line(line);
+      const Json object = parse_object_line(trim(line));
       const Votes given = votes_of(object);
       Votes& sum = votes[required_id(object)];
       sum.likes += given.likes;

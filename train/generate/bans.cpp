@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/files.h"
+#include "core/lines.h"
 #include "train/corpus/bad_lines.h"
 #include "train/corpus/text.h"
 #include "train/generate/characters.h"
@@ -64,14 +65,10 @@ std::vector<std::string> Bans::read(const std::string& phrase_or_file) {
   const std::string text = read_file(phrase_or_file);
   std::vector<std::string> phrases;
   BadLines bad(phrase_or_file, "phrase", count_lines(text));
-  std::size_t line = 0;
-  for (std::size_t at = text.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    const std::string_view phrase = trim(std::string_view(text).substr(at, end - at));
-    at = end + 1;
-    ++line;
+  for (const auto& [number, line] : Lines(text)) {
+    const std::string_view phrase = trim(line);
     if (const std::string_view fault = fault_of_text(phrase); !fault.empty()) {
-      bad.note(line, fault);
+      bad.note(number, fault);
     } else if (!phrase.empty()) {
       phrases.emplace_back(phrase);
     }

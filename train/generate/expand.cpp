@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/lines.h"
 #include "train/corpus/text.h"
 #include "train/generate/characters.h"
 #include "train/generate/diverse.h"
@@ -62,14 +63,12 @@ class Command {
   int expand_file() {
     const std::string text = read_file(options_.file);
     if (trim(text).empty()) user_error("{} is empty: one query a line is expected", options_.file.string());
-    Index line = 0;
-    for (std::size_t at = text.starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0; at < text.size() && out_;) {
-      const std::size_t end = std::min(text.find('\n', at), text.size());
-      std::string query = text.substr(at, end - at);
+    for (const auto& [number, line] : Lines(text)) {
+      if (!out_) break;
+      std::string query(line);
       if (query.ends_with('\r')) query.pop_back();
-      at = end + 1;
-      const std::string place = fmt::format("{}:{}: ", options_.file.string(), ++line);
-      if (line > 1 && !options_.json && settings_.count > 1) out_ << '\n';
+      const std::string place = fmt::format("{}:{}: ", options_.file.string(), number);
+      if (number > 1 && !options_.json && settings_.count > 1) out_ << '\n';
       if (!valid_utf8(query)) {
         write(query, unexpanded(query, settings_, place + "not valid UTF-8, left as it is"));
       } else if (folded(query).empty()) {

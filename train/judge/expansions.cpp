@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "core/lines.h"
 
 namespace unfurl::train {
 namespace {
@@ -110,14 +111,10 @@ Expanded expand_all(const std::filesystem::path& file, const std::string& identi
 ExpansionsFile read_judged_expansions(const std::filesystem::path& file) {
   const std::string text = read_file(file);
   ExpansionsFile out;
-  std::size_t number = 0;
-  for (std::size_t at = 0; at < text.size(); ++number) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    const std::string_view bytes = std::string_view(text).substr(at, end - at);
-    at = end + 1;
+  for (const auto& [number, bytes] : Lines(text)) {
     try {
       const Json line = Json::parse_line(bytes);
-      if (number == 0) {
+      if (number == 1) {
         line.at("judgement").as_string();
         continue;
       }
@@ -127,7 +124,7 @@ ExpansionsFile read_judged_expansions(const std::filesystem::path& file) {
       std::vector<std::string>& texts = out.texts[system][id];
       for (const Json& prompt : line.at("prompts").as_array()) texts.push_back(prompt.at("text").as_string());
     } catch (const Error& error) {
-      user_error("{}:{}: not a judgement's expansions: {}", file.string(), number + 1, error.what());
+      user_error("{}:{}: not a judgement's expansions: {}", file.string(), number, error.what());
     }
   }
   if (out.queries.empty()) user_error("{} holds no expansions; run `unfurl judge` first", file.string());

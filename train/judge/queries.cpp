@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "core/lines.h"
 #include "train/corpus/bad_lines.h"
 #include "train/corpus/text.h"
 
@@ -52,12 +53,7 @@ std::vector<TestQuery> read_queries(const std::filesystem::path& path, std::int6
   const std::string kind = path.extension().string();
   Collector found;
   BadLines bad(path, "query", count_lines(text));
-  std::size_t number = 0;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    const std::string_view line = std::string_view(text).substr(at, end - at);
-    at = end + 1;
-    ++number;
+  for (const auto& [number, line] : Lines(text)) {
     if (const std::string_view fault = fault_of_text(line); !fault.empty() && kind != ".tsv") {
       bad.note(number, fault);
     } else if (kind == ".jsonl") {

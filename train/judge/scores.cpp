@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "core/lines.h"
 #include "core/names.h"
 
 namespace unfurl::train {
@@ -52,12 +53,9 @@ Scores read_scores(const std::filesystem::path& path) {
   const std::string text = read_file(path);
   Scores out;
   std::map<std::string, std::size_t> places;
-  std::size_t number = 0;
-  for (std::size_t at = 0; at < text.size();) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    ++number;
+  for (const auto& [number, bytes] : Lines(text)) {
     try {
-      const Json line = Json::parse_line(std::string_view(text).substr(at, end - at));
+      const Json line = Json::parse_line(bytes);
       const std::string system = line.at("system").as_string(), id = line.at("query_id").as_string();
       const auto [place, is_new] = places.emplace(id, out.queries.size());
       if (is_new) {
@@ -77,7 +75,6 @@ Scores read_scores(const std::filesystem::path& path) {
     } catch (const Error& error) {
       user_error("{}:{}: this is no line of a judgement: {}", path.string(), number, error.what());
     }
-    at = end + 1;
   }
   if (out.queries.empty()) user_error("{} holds no judgement", path.string());
   return out;

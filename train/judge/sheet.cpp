@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/json.h"
+#include "core/lines.h"
 #include "core/names.h"
 #include "train/corpus/draw.h"
 #include "train/judge/expansions.h"
@@ -30,21 +31,17 @@ ImageFiles read_image_files(const fs::path& path, bool& simulated) {
   ImageFiles out;
   if (!fs::exists(path)) return out;
   const std::string text = read_file(path);
-  std::size_t number = 0;
-  for (std::size_t at = 0; at < text.size(); ++number) {
-    const std::size_t end = std::min(text.find('\n', at), text.size());
-    const std::string_view bytes = std::string_view(text).substr(at, end - at);
-    at = end + 1;
+  for (const auto& [number, bytes] : Lines(text)) {
     try {
       const Json line = Json::parse_line(bytes);
-      if (number == 0) {
+      if (number == 1) {
         simulated = line.at("simulated").as_bool();
         continue;
       }
       std::vector<std::string>& files = out[{line.at("system").as_string(), line.at("query_id").as_string()}];
       for (const Json& file : line.at("files").as_array()) files.push_back(file.as_string());
     } catch (const Error& error) {
-      user_error("{}:{}: not a judgement's image files: {}", path.string(), number + 1, error.what());
+      user_error("{}:{}: not a judgement's image files: {}", path.string(), number, error.what());
     }
   }
   return out;
