@@ -1,6 +1,7 @@
 #include "core/device.h"
 
 #include <stdexcept>
+#include <type_traits>
 
 #include "core/allocator.h"
 #include "kernels/matmul_choices.h"
@@ -8,22 +9,27 @@
 namespace unfurl {
 namespace {
 
+/// Of those that this process sees.
+int gpu_number = 0;
+
 #if defined(UNFURL_HOST_CUDA) || defined(UNFURL_CUDA)
 /// What is captured into a graph is queued for `work`; the memory it takes comes by `memory`.
 template <class Queue>
 struct Queues {
+  explicit Queues(int device) : work(device), memory(device) {}
   Queue work, memory;
 
   /// Never destroyed: tensors in static variables may be freed later than any static queue.
   static const Queues& get() {
     static const Queues* const queues = made();
+    [[maybe_unused]] static thread_local const bool ready = (queues->work.use_in_this_thread(), true);
     return *queues;
   }
 
  private:
   static const Queues* made() {
     try {
-      return new Queues;
+      return new Queues(std::is_same_v<Queue, kernels::HostCudaQueue> ? 0 : gpu_number);
     } catch (const std::invalid_argument& error) {  // of the environment
       user_error("{}", error.what());
     } catch (const std::exception& error) {  // a driver's: one of ours
@@ -105,9 +111,19 @@ bool built_for_gpus() {
 #endif
 }
 
+std::string visible_gpus() {
+  std::string out;
+#if defined(UNFURL_CUDA)
+  for (int i = 0; i < kernels::CudaQueue::device_count(); ++i) out += kernels::CudaQueue::properties(i).id + " ";
+#endif
+  return out;
+}
+
+void choose_gpu(int number) { gpu_number = number; }
+
 kernels::DeviceProperties properties_of(Device device) {
   kernels::DeviceProperties out;
-  on_device(device, [&](const auto& queue) { out = queue.properties(); });
+  on_device(device, [&](const auto& queue) { out = queue.properties(queue.device()); });
   return out;
 }
 

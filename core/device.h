@@ -24,6 +24,11 @@ Device best_device();
 /// Whether this program was built with kernels for GPUs.
 bool built_for_gpus();
 
+/// The GPUs that this process sees, as one text: processes with the same text share them. "" where there is none.
+std::string visible_gpus();
+/// This process computes on the `number`-th of them, from 0, not on the first. Before a GPU is used.
+void choose_gpu(int number);
+
 /// What the driver says of a device that can be used and runs CUDA kernels.
 kernels::DeviceProperties properties_of(Device device);
 

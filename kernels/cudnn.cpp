@@ -1,43 +1,28 @@
 #include "kernels/cudnn.h"
 
-#include <dlfcn.h>
-
 #include <stdexcept>
-#include <type_traits>
 #include <utility>
+
+#include "kernels/shared_library.h"
 
 namespace unfurl::kernels::cudnn {
 namespace {
 
-std::string version_name(std::size_t version) {
-  return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
-         std::to_string(version % 100);
-}
-
 Library load(const std::string& name) {
-  void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (handle == nullptr) {
-    throw std::runtime_error("cuDNN: " + name + " cannot be loaded: " + dlerror() +
-                             "; install cuDNN 9, or add its folder to LD_LIBRARY_PATH");
-  }
-  const auto find = [&](auto& function, const char* symbol) {
-    void* address = dlsym(handle, symbol);
-    if (address == nullptr) throw std::runtime_error("cuDNN: " + name + " has no " + symbol);
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(address);
-  };
+  const SharedLibrary file("cuDNN", name, "install cuDNN 9, or add its folder to LD_LIBRARY_PATH");
   Library out{};
-  find(out.version, "cudnnGetVersion");
-  if (const std::string why = why_too_old(out.version(), name); !why.empty()) throw std::runtime_error(why);
-  find(out.error_string, "cudnnGetErrorString");
-  find(out.last_error, "cudnnGetLastErrorString");
-  find(out.create, "cudnnCreate");
-  find(out.set_stream, "cudnnSetStream");
-  find(out.create_descriptor, "cudnnBackendCreateDescriptor");
-  find(out.destroy_descriptor, "cudnnBackendDestroyDescriptor");
-  find(out.finalize, "cudnnBackendFinalize");
-  find(out.set_attribute, "cudnnBackendSetAttribute");
-  find(out.get_attribute, "cudnnBackendGetAttribute");
-  find(out.execute, "cudnnBackendExecute");
+  file.find(out.version, "cudnnGetVersion");
+  file.require_version(out.version(), kOldestVersion);
+  file.find(out.error_string, "cudnnGetErrorString");
+  file.find(out.last_error, "cudnnGetLastErrorString");
+  file.find(out.create, "cudnnCreate");
+  file.find(out.set_stream, "cudnnSetStream");
+  file.find(out.create_descriptor, "cudnnBackendCreateDescriptor");
+  file.find(out.destroy_descriptor, "cudnnBackendDestroyDescriptor");
+  file.find(out.finalize, "cudnnBackendFinalize");
+  file.find(out.set_attribute, "cudnnBackendSetAttribute");
+  file.find(out.get_attribute, "cudnnBackendGetAttribute");
+  file.find(out.execute, "cudnnBackendExecute");
   return out;
 }
 
@@ -55,12 +40,6 @@ std::string why_unusable(const std::string& name) {
   } catch (const std::exception& error) {
     return error.what();
   }
-}
-
-std::string why_too_old(std::size_t version, const std::string& name) {
-  if (version >= kOldestVersion) return "";
-  return "cuDNN: " + name + " is version " + version_name(version) + "; " + version_name(kOldestVersion) +
-         " or newer is needed";
 }
 
 void check(int status, const std::string& what) {

@@ -125,13 +125,12 @@ struct Library {
   static const Library& get();
 };
 
-/// The oldest library that computes attention over packed documents as it is asked for here: 9.10.2.
+/// The oldest library that computes attention over packed documents as it is asked for here: 9.10.2 (9.19.0 would be
+/// 91900).
 constexpr std::size_t kOldestVersion = 91002;
 
 /// Why the library `name` cannot be used, as one line; "" where it can.
 std::string why_unusable(const std::string& name = "libcudnn.so.9");
-/// The same of the library's version, which is 91900 for 9.19.0.
-std::string why_too_old(std::size_t version, const std::string& name);
 
 /// Throws where `status` is not success, with what the library has to say.
 void check(int status, const std::string& what);

@@ -96,12 +96,13 @@ sanitizer=$(first_executable "$(command -v compute-sanitizer)" /usr/local/cuda*/
   /opt/nvidia/*/compute-sanitizer /opt/nvidia/*/*/compute-sanitizer)
 python=${UNFURL_PYTHON:-$(command -v python3)}
 torch=$("$python" -c 'import torch; print(torch.__version__, "cuDNN", torch.backends.cudnn.version())' 2>/dev/null)
-cublaslt=$(library libcublasLt.so.13) cudnn=$(library libcudnn.so.9)
+cublaslt=$(library libcublasLt.so.13) cudnn=$(library libcudnn.so.9) nccl=$(library libnccl.so.2)
 
 echo "gpu_check: what this machine has"
 found GPU "$gpu"
 found libcublasLt.so.13 "${cublaslt:-MISSING: matrix products, and with them training and decoding, fail}"
 found libcudnn.so.9 "${cudnn:-missing: cuDNN is left out}"
+found libnccl.so.2 "${nccl:-missing: several GPUs cannot train together}"
 found PyTorch "${torch:-missing: ${python:-python3} has no torch; comparisons are left out (UNFURL_PYTHON=PROGRAM chooses another)}"
 found compute-sanitizer "${sanitizer:-missing: its checks are left out (looked in PATH, /usr/local/cuda*, /opt/nvidia)}"
 

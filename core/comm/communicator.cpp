@@ -28,6 +28,13 @@ void tree_sum(const std::vector<float*>& rows, std::size_t begin, std::size_t en
   for (Index i = 0; i < count; ++i) to[i] += from[i];
 }
 
+/// Stands among messages that never came for the memory that they point to.
+struct MemoryOfMessages : Message {
+  explicit MemoryOfMessages(std::shared_ptr<std::vector<char>> memory) : bytes(std::move(memory)) {}
+  bool done() override { return false; }
+  std::shared_ptr<std::vector<char>> bytes;
+};
+
 }  // namespace
 
 struct Work::State {
@@ -77,14 +84,16 @@ struct Communicator::Worker {
   void send(int to, const void* bytes, std::size_t count) {
     const auto* from = static_cast<const std::byte*>(bytes);
     for (std::size_t at = 0; at < count; at += Transport::kLongest) {
-      pending.push_back({transport->send(to, from + at, std::min(Transport::kLongest, count - at)), to});
+      pending.push_back(
+          {transport->send(to, from + at, std::min(Transport::kLongest, count - at), Transport::collectives), to});
     }
     sent = sent + static_cast<double>(count);
   }
   void receive(int from, void* bytes, std::size_t count) {
     auto* to = static_cast<std::byte*>(bytes);
     for (std::size_t at = 0; at < count; at += Transport::kLongest) {
-      pending.push_back({transport->receive(from, to + at, std::min(Transport::kLongest, count - at)), from});
+      pending.push_back(
+          {transport->receive(from, to + at, std::min(Transport::kLongest, count - at), Transport::collectives), from});
     }
   }
   /// Until all messages are done. Long waits leave the core to others.
@@ -151,6 +160,7 @@ struct Communicator::Worker {
 };
 
 void Work::wait() const {
+  if (wait_) wait_();
   if (!state_) return;
   const auto begin = Clock::now();
   std::unique_lock lock(state_->mutex);
@@ -288,10 +298,52 @@ std::vector<std::string> Communicator::gather_texts(const char* what, const std:
   return texts;
 }
 
+std::vector<std::optional<std::string>> Communicator::last_words(const std::string& own, double seconds) {
+  const auto ranks = static_cast<std::size_t>(size_);
+  std::vector<std::optional<std::string>> said(ranks);
+  said[static_cast<std::size_t>(rank_)] = own.substr(0, kLastWords - 1);
+  if (!worker_) return said;
+  // The transport keeps the memory of what does not come.
+  auto texts = std::make_shared<std::vector<char>>((ranks + 1) * kLastWords);
+  const auto text_of = [&](std::size_t r) { return texts->data() + r * kLastWords; };
+  std::memcpy(text_of(ranks), own.data(), std::min(own.size(), kLastWords - 1));
+  const Work work = start("last words", [&](Worker& worker) {
+    std::vector<Worker::Pending> coming;
+    for (int r = 0; r < size_; ++r) {
+      if (r == rank_) continue;
+      coming.push_back(
+          {worker.transport->receive(r, text_of(static_cast<std::size_t>(r)), kLastWords, Transport::last_words), r});
+      worker.pending.push_back({worker.transport->send(r, text_of(ranks), kLastWords, Transport::last_words), r});
+    }
+    const auto begin = Clock::now();
+    while ((!coming.empty() || !worker.pending.empty()) && !worker.abandoned &&
+           std::chrono::duration<double>(Clock::now() - begin).count() < seconds) {
+      std::erase_if(worker.pending, [](Worker::Pending& p) { return p.message->done(); });
+      std::erase_if(coming, [&](Worker::Pending& p) {
+        if (!p.message->done()) return false;
+        said[static_cast<std::size_t>(p.peer)] = text_of(static_cast<std::size_t>(p.peer));
+        return true;
+      });
+      std::this_thread::sleep_for(std::chrono::microseconds(200));
+    }
+    if (coming.empty() && worker.pending.empty()) return;
+    for (Worker::Pending& message : coming) worker.pending.push_back(std::move(message));
+    worker.pending.push_back({std::make_unique<MemoryOfMessages>(texts), rank_});
+    worker.broken = std::make_exception_ptr(Error("last words: not all ranks have said something"));
+    Worker::keep_for_ever(worker.pending);
+  });
+  try {
+    work.wait();
+  } catch (const std::exception&) {  // the links are lost as well
+  }
+  return said;
+}
+
 void Communicator::abandon() {
   if (worker_) worker_->abandoned = true;
 }
 
+double Communicator::timeout() const { return worker_ ? worker_->timeout : 0; }
 double Communicator::seconds_waited() const { return worker_ ? worker_->waited.load() : 0; }
 double Communicator::bytes_sent() const { return worker_ ? worker_->sent.load() : 0; }
 

@@ -11,9 +11,11 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/comm/shards.h"
@@ -26,6 +28,8 @@ class Work {
  public:
   /// One that is done.
   Work() = default;
+  /// One over a device's memory: wait() makes what is queued on the device from then on wait, and not the caller.
+  explicit Work(std::function<void()> wait) : wait_(std::move(wait)) {}
   /// Until it is done here; throws what it failed with.
   void wait() const;
 
@@ -33,6 +37,7 @@ class Work {
   friend class Communicator;
   struct State;
   std::shared_ptr<State> state_;
+  std::function<void()> wait_;
 };
 
 class Communicator {
@@ -50,6 +55,8 @@ class Communicator {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
+  /// Seconds after which a rank that says nothing is given up; 0 where there is one.
+  double timeout() const;
   /// "one rank", "4 ranks over Open MPI v4.1.4"
   const std::string& description() const { return description_; }
 
@@ -67,6 +74,11 @@ class Communicator {
   std::vector<std::string> gather_texts(const char* what, const std::string& own);
   /// Until all ranks have come here.
   void barrier(const char* what) { gather_texts(what, {}); }
+
+  /// What ranks that have failed say to one another, at most kLastWords bytes each: in order of rank, of those that say
+  /// something within `seconds`. Waits. The last collective that works, unless all have.
+  std::vector<std::optional<std::string>> last_words(const std::string& own, double seconds);
+  static constexpr std::size_t kLastWords = 256;
 
   /// The other ranks are not to be waited for any more: this rank fails.
   void abandon();
@@ -90,5 +102,8 @@ int ranks_of_environment();
 /// The communicator of this process: over MPI where it was started with several ranks, for which the plugin library is
 /// loaded. Throws Error where that is missing or MPI does not start.
 std::unique_ptr<Communicator> open_communicator(double timeout);
+
+/// Each rank that sees the same GPUs computes on another of them, in order of rank. Before a GPU is used.
+void share_gpus(Communicator& communicator);
 
 }  // namespace unfurl

@@ -4,9 +4,12 @@
 //   backward on every rank -> reduce_gradients() -> optimiser, with share() -> gather_values()
 //
 // Gradients travel in buckets, so that one is summed while the next is on its way. Each sum is taken along the tree of
-// ranks (communicator.h).
+// ranks (communicator.h), or as NCCL likes it (nccl.h), which carries what is in the memory of GPUs.
 #pragma once
+#include <memory>
+
 #include "core/comm/communicator.h"
+#include "core/comm/nccl.h"
 #include "core/optim/optimizer.h"
 #include "core/parameters.h"
 
@@ -15,8 +18,11 @@ namespace unfurl {
 class DataParallel {
  public:
   /// `sharded`: each rank updates its own part alone (AdamW). Otherwise every rank updates everything (Adafactor). Both
-  /// outlive it. Throws Error for a device whose memory the communicator cannot reach.
+  /// outlive it.
   DataParallel(Communicator& communicator, Parameters& parameters, bool sharded);
+  /// Before the first step, on every rank at once: prepares what reaches the memory of the parameters. Throws Error,
+  /// the same on every rank, where that is missing.
+  void connect(const NcclOptions& options);
 
   int rank() const { return communicator_.rank(); }
   int ranks() const { return communicator_.size(); }
@@ -29,16 +35,21 @@ class DataParallel {
   void reduce_gradients();
   /// After the update: every rank's part of the values to all, and the gradients of the others' parts are zero.
   void gather_values();
-  /// Brings all masters to all ranks, for a checkpoint, where they are not the values.
+  /// Brings all masters to all ranks, for a checkpoint, where they are not the values. Waits for the device.
   void gather_masters();
-  /// Brings the numbers of each rank, `count` in all in equal parts, to all.
+  /// Brings the numbers of each rank, `count` in all in equal parts, to all. They are in the host's memory. Throws
+  /// where anything before has failed.
   void gather(const char* what, double* numbers, Index count);
 
  private:
   void gather(const char* what, const Tensor& flat);
+  Work reduce_scatter(const char* what, float* data, const Shards& shards) const;
+  Work all_gather(const char* what, void* data, std::size_t element_bytes, const Shards& shards) const;
   Communicator& communicator_;
   Parameters& parameters_;
   const bool sharded_;
+  Device device_ = Device::cpu;
+  std::unique_ptr<NcclCommunicator> nccl_;  // where the parameters are in memory that it reaches
 };
 
 }  // namespace unfurl

@@ -53,14 +53,14 @@ class MpiTransport : public Transport {
     const std::string_view whole(text, static_cast<std::size_t>(length));
     return std::string(whole.substr(0, whole.find_first_of(",\n")));
   }
-  std::unique_ptr<Message> send(int to, const void* bytes, std::size_t count) override {
+  std::unique_ptr<Message> send(int to, const void* bytes, std::size_t count, Channel channel) override {
     auto message = std::make_unique<MpiMessage>();
-    check(MPI_Isend(bytes, size_of(count), MPI_BYTE, to, 0, world_, &message->request), "cannot send");
+    check(MPI_Isend(bytes, size_of(count), MPI_BYTE, to, channel, world_, &message->request), "cannot send");
     return message;
   }
-  std::unique_ptr<Message> receive(int from, void* bytes, std::size_t count) override {
+  std::unique_ptr<Message> receive(int from, void* bytes, std::size_t count, Channel channel) override {
     auto message = std::make_unique<MpiMessage>();
-    check(MPI_Irecv(bytes, size_of(count), MPI_BYTE, from, 0, world_, &message->request), "cannot receive");
+    check(MPI_Irecv(bytes, size_of(count), MPI_BYTE, from, channel, world_, &message->request), "cannot receive");
     return message;
   }
   void abandon() override { abandoned_ = true; }

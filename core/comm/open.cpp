@@ -1,11 +1,13 @@
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
 #include "core/comm/communicator.h"
+#include "core/device.h"
 #include "core/error.h"
 
 namespace unfurl {
@@ -61,6 +63,13 @@ int ranks_of_environment() {
 std::unique_ptr<Communicator> open_communicator(double timeout) {
   if (ranks_of_environment() == 1) return std::make_unique<Communicator>();
   return std::make_unique<Communicator>(open_mpi, timeout);
+}
+
+void share_gpus(Communicator& communicator) {
+  if (communicator.size() == 1) return;
+  const std::string own = visible_gpus();
+  const std::vector<std::string> all = communicator.gather_texts("GPUs", own);
+  if (!own.empty()) choose_gpu(static_cast<int>(std::count(all.begin(), all.begin() + communicator.rank(), own)));
 }
 
 }  // namespace unfurl

@@ -28,9 +28,12 @@ class Transport {
 
   /// The longest message, bytes.
   static constexpr std::size_t kLongest = std::size_t{1} << 26;
-  /// Starts a message; those between two ranks arrive in the order in which they were started on each side.
-  virtual std::unique_ptr<Message> send(int to, const void* bytes, std::size_t count) = 0;
-  virtual std::unique_ptr<Message> receive(int from, void* bytes, std::size_t count) = 0;
+  /// Collectives have a channel, and what ranks say to one another when they have failed.
+  enum Channel : int { collectives, last_words };
+  /// Starts a message; those between two ranks on a channel arrive in the order in which they were started on each
+  /// side.
+  virtual std::unique_ptr<Message> send(int to, const void* bytes, std::size_t count, Channel channel) = 0;
+  virtual std::unique_ptr<Message> receive(int from, void* bytes, std::size_t count, Channel channel) = 0;
 
   /// The other ranks are not to be waited for any more.
   virtual void abandon() = 0;

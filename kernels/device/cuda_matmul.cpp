@@ -5,18 +5,17 @@
 // dimension. So it computes c^T = op(b)^T op(a)^T: b is its first operand, a its second, and nothing is copied.
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
-#include <dlfcn.h>
 
 #include <algorithm>
 #include <cstring>
 #include <map>
 #include <mutex>
 #include <stdexcept>
-#include <type_traits>
 
 #include "kernels/matmul.h"
 #include "kernels/matmul_choices.h"
 #include "kernels/matmul_few_rows.h"
+#include "kernels/shared_library.h"
 
 namespace unfurl::kernels {
 namespace {
@@ -46,31 +45,22 @@ struct Library {
 
  private:
   static Library load() {
-    const std::string name = "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR);
-    void* handle = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (handle == nullptr) {
-      throw std::runtime_error("cuBLASLt of the CUDA toolkit cannot be loaded: " + std::string(dlerror()) +
-                               "; add the folder of " + name + " to LD_LIBRARY_PATH");
-    }
-    const auto find = [&](auto& function, const char* symbol) {
-      void* address = dlsym(handle, symbol);
-      if (address == nullptr) throw std::runtime_error("cuBLASLt cannot be used: " + name + " has no " + symbol);
-      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(address);
-    };
+    const SharedLibrary file("cuBLASLt", "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR),
+                             "install it (it comes with the CUDA toolkit), or add its folder to LD_LIBRARY_PATH");
     Library out{};
-    find(out.create, "cublasLtCreate");
-    find(out.version, "cublasLtGetVersion");
-    find(out.status_string, "cublasLtGetStatusString");
-    find(out.matmul, "cublasLtMatmul");
-    find(out.operation_create, "cublasLtMatmulDescCreate");
-    find(out.operation_set, "cublasLtMatmulDescSetAttribute");
-    find(out.operation_destroy, "cublasLtMatmulDescDestroy");
-    find(out.layout_create, "cublasLtMatrixLayoutCreate");
-    find(out.layout_destroy, "cublasLtMatrixLayoutDestroy");
-    find(out.preference_create, "cublasLtMatmulPreferenceCreate");
-    find(out.preference_set, "cublasLtMatmulPreferenceSetAttribute");
-    find(out.preference_destroy, "cublasLtMatmulPreferenceDestroy");
-    find(out.heuristic, "cublasLtMatmulAlgoGetHeuristic");
+    file.find(out.create, "cublasLtCreate");
+    file.find(out.version, "cublasLtGetVersion");
+    file.find(out.status_string, "cublasLtGetStatusString");
+    file.find(out.matmul, "cublasLtMatmul");
+    file.find(out.operation_create, "cublasLtMatmulDescCreate");
+    file.find(out.operation_set, "cublasLtMatmulDescSetAttribute");
+    file.find(out.operation_destroy, "cublasLtMatmulDescDestroy");
+    file.find(out.layout_create, "cublasLtMatrixLayoutCreate");
+    file.find(out.layout_destroy, "cublasLtMatrixLayoutDestroy");
+    file.find(out.preference_create, "cublasLtMatmulPreferenceCreate");
+    file.find(out.preference_set, "cublasLtMatmulPreferenceSetAttribute");
+    file.find(out.preference_destroy, "cublasLtMatmulPreferenceDestroy");
+    file.find(out.heuristic, "cublasLtMatmulAlgoGetHeuristic");
     return out;
   }
 };

@@ -57,7 +57,9 @@ CudaQueue::CudaQueue(int device) : device_(device) {
     throw std::runtime_error(why_no_gpu(error));
   }
   if (device < 0 || device >= count) {
-    throw std::runtime_error("there is no GPU " + std::to_string(device) + ", only " + std::to_string(count));
+    throw std::runtime_error("this process is number " + std::to_string(device + 1) + " of those that share " +
+                             std::to_string(count) + (count == 1 ? " GPU" : " GPUs") +
+                             ": start at most as many on a machine as it has GPUs");
   }
   const DeviceProperties found = properties(device);
   if (found.major < 8) {
@@ -96,11 +98,17 @@ int CudaQueue::device_count() {
   return 0;
 }
 
+void CudaQueue::use_in_this_thread() const { check(cudaSetDevice(device_), "choosing the device"); }
+
 DeviceProperties CudaQueue::properties(int device) {
   cudaDeviceProp found;
   check(cudaGetDeviceProperties(&found, device), "reading the device's properties");
   DeviceProperties out;
   out.name = found.name;
+  for (const char byte : found.uuid.bytes) {
+    out.id += "0123456789abcdef"[static_cast<unsigned char>(byte) >> 4];
+    out.id += "0123456789abcdef"[static_cast<unsigned char>(byte) & 15];
+  }
   out.major = found.major;
   out.minor = found.minor;
   out.multiprocessors = found.multiProcessorCount;
@@ -182,6 +190,16 @@ void CudaQueue::Event::wait() const {
 void CudaQueue::wait(const Event& event) const {
   check(cudaStreamWaitEvent(stream_of(stream_), static_cast<cudaEvent_t>(event.event_.get()), 0),
         "waiting for an event");
+}
+
+bool CudaQueue::Event::done() const {
+  const cudaError_t state = cudaEventQuery(static_cast<cudaEvent_t>(event_.get()));
+  if (state == cudaErrorNotReady) {
+    cudaGetLastError();
+    return false;
+  }
+  check(state, "asking for an event");
+  return true;
 }
 
 double CudaQueue::seconds_between(const Event& before, const Event& after) {

@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <deque>
@@ -40,13 +41,21 @@ class HostCudaQueue::Late {
   /// The first `count` that were ever added. Work that fails is gone, and what is behind it waits on.
   void run(std::size_t count) {
     const std::lock_guard lock(mutex_);
-    while (done_ < count) {
+    while (begun_ < count) {
       const std::function<void()> work = std::move(work_.front());
       work_.pop_front();
-      ++done_;
-      work();
+      const std::size_t number = ++begun_;
+      try {
+        work();
+      } catch (...) {
+        done_ = number;
+        throw;
+      }
+      done_ = number;
     }
   }
+  /// Any thread may ask, while work runs too.
+  std::size_t done() const { return done_; }
   std::size_t added() const {
     const std::lock_guard lock(mutex_);
     return added_;
@@ -57,9 +66,10 @@ class HostCudaQueue::Late {
   }
 
  private:
-  mutable std::mutex mutex_;
+  mutable std::recursive_mutex mutex_;  // work may wait for work of another queue that waits for earlier work of this
   std::deque<std::function<void()>> work_;
-  std::size_t added_ = 0, done_ = 0;
+  std::size_t added_ = 0, begun_ = 0;
+  std::atomic<std::size_t> done_{0};
 };
 
 bool HostCudaQueue::runs_late() const {
@@ -75,6 +85,8 @@ void HostCudaQueue::synchronize() const { late_->run(late_->added()); }
 void HostCudaQueue::Event::wait() const {
   if (late_ != nullptr) late_->run(count_);
 }
+
+bool HostCudaQueue::Event::done() const { return late_ == nullptr || late_->done() >= count_; }
 
 void HostCudaQueue::wait(const Event& event) const {
   if (event.late_ != late_) submit([event] { event.wait(); });

@@ -18,6 +18,7 @@ namespace unfurl::kernels {
 
 struct DeviceProperties {
   std::string name;
+  std::string id;            // of this one GPU and no other in the world, or a part of it; "" of the CPU
   int major = 0, minor = 0;  // compute capability
   int multiprocessors = 0;
   std::size_t memory = 0;            // bytes, of which
@@ -45,6 +46,8 @@ class HostCudaQueue {
    public:
     /// Until what was queued before is done.
     void wait() const;
+    /// Whether it is; any thread may ask.
+    bool done() const;
 
    private:
     friend class HostCudaQueue;
@@ -61,6 +64,11 @@ class HostCudaQueue {
 
   static int device_count() { return 1; }
   static DeviceProperties properties(int device = 0);
+  /// To be called in every thread before it uses the queue.
+  void use_in_this_thread() const {}
+  int device() const { return 0; }
+  /// What libraries queue their work on.
+  void* stream() const { return nullptr; }
 
   /// At least `bytes` bytes, 256-byte aligned, uninitialised (NaN). Usable by what is queued from now on.
   void* allocate(std::size_t bytes) const;
@@ -135,6 +143,7 @@ class CudaQueue {
   class Event {
    public:
     void wait() const;
+    bool done() const;
 
    private:
     friend class CudaQueue;
@@ -149,6 +158,7 @@ class CudaQueue {
   /// 0 where there is no device, or no driver, or one too old.
   static int device_count();
   static DeviceProperties properties(int device = 0);
+  void use_in_this_thread() const;
 
   void* allocate(std::size_t bytes) const;
   void free(void* memory) const;

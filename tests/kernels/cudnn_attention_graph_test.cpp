@@ -87,8 +87,6 @@ TEST(Cudnn, SaysWhyItCannotBeUsed) {
   EXPECT_NE(missing.find("install cuDNN 9, or add its folder to LD_LIBRARY_PATH"), std::string::npos) << missing;
   EXPECT_EQ(missing.find('\n'), std::string::npos);
   EXPECT_EQ(why_unusable("libm.so.6"), "cuDNN: libm.so.6 has no cudnnGetVersion");
-  EXPECT_EQ(why_too_old(90800, "libcudnn.so.9"), "cuDNN: libcudnn.so.9 is version 9.8.0; 9.10.2 or newer is needed");
-  EXPECT_EQ(why_too_old(kOldestVersion, "libcudnn.so.9"), "");
 }
 
 }  // namespace

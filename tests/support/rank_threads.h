@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -20,14 +21,14 @@ class Post {
  public:
   explicit Post(int ranks) : ranks_(ranks) {}
   int ranks() const { return ranks_; }
-  void put(int from, int to, const void* bytes, std::size_t count) {
+  void put(int channel, int from, int to, const void* bytes, std::size_t count) {
     const auto* first = static_cast<const char*>(bytes);
     const std::lock_guard lock(mutex_);
-    letters_[{from, to}].push_back(std::vector<char>(first, first + count));
+    letters_[{channel, from, to}].push_back(std::vector<char>(first, first + count));
   }
-  bool take(int from, int to, void* bytes, std::size_t count) {
+  bool take(int channel, int from, int to, void* bytes, std::size_t count) {
     const std::lock_guard lock(mutex_);
-    auto& queue = letters_[{from, to}];
+    auto& queue = letters_[{channel, from, to}];
     if (queue.empty()) return false;
     if (queue.front().size() != count) throw std::runtime_error("a letter of another length");
     if (count > 0) std::memcpy(bytes, queue.front().data(), count);
@@ -38,7 +39,7 @@ class Post {
  private:
   int ranks_;
   std::mutex mutex_;
-  std::map<std::pair<int, int>, std::deque<std::vector<char>>> letters_;
+  std::map<std::tuple<int, int, int>, std::deque<std::vector<char>>> letters_;
 };
 
 class ThreadTransport : public Transport {
@@ -47,12 +48,12 @@ class ThreadTransport : public Transport {
   int rank() const override { return rank_; }
   int size() const override { return post_.ranks(); }
   std::string description() const override { return "threads"; }
-  std::unique_ptr<Message> send(int to, const void* bytes, std::size_t count) override {
-    post_.put(rank_, to, bytes, count);
+  std::unique_ptr<Message> send(int to, const void* bytes, std::size_t count, Channel channel) override {
+    post_.put(channel, rank_, to, bytes, count);
     return std::make_unique<Letter>([] { return true; });
   }
-  std::unique_ptr<Message> receive(int from, void* bytes, std::size_t count) override {
-    return std::make_unique<Letter>([this, from, bytes, count] { return post_.take(from, rank_, bytes, count); });
+  std::unique_ptr<Message> receive(int from, void* bytes, std::size_t count, Channel channel) override {
+    return std::make_unique<Letter>([=, this] { return post_.take(channel, from, rank_, bytes, count); });
   }
   void abandon() override {}
 

@@ -56,6 +56,7 @@ int run_train(const TrainOptions& options) {
   const std::unique_ptr<Communicator> ranks = open_communicator(options.timeout);
   set_log_rank(ranks->rank());
   try {
+    share_gpus(*ranks);
     Recipe recipe;
     agree(*ranks, "recipe", [&] { recipe = load_recipe(options.recipe, options.sets); });
     return train_stage(recipe, {.fresh = options.fresh, .profile = options.profile, .ranks = ranks.get()}).exit_code;

@@ -106,6 +106,7 @@ std::vector<std::string> names(SplitSide) { return {"train", "validation", "test
 std::vector<std::string> names(DeviceChoice) { return {"auto", "cpu", "cuda", "host_cuda"}; }
 std::vector<std::string> names(Precision) { return {"auto", "f32", "bf16"}; }
 std::vector<std::string> names(AttentionKind) { return {"own", "cudnn"}; }
+std::vector<std::string> names(Toggle) { return {"auto", "false", "true"}; }
 std::vector<std::string> names(SourceSide) { return {"split", "train"}; }
 std::vector<std::string> names(SelectBy) { return {"score", "random", "all"}; }
 std::vector<std::string> names(PairKind) { return {"generated", "real"}; }
@@ -265,6 +266,9 @@ void describe(Schema& schema, TrainConfig& config) {
   schema.field("non_finite_limit", config.non_finite_limit,
                "steps in a row with a non-finite loss or gradient that end the run", at_least(1));
   schema.field("recompute", config.recompute, "recompute activations in the backward pass: less memory, more time");
+  schema.field("deterministic_reduction", config.deterministic_reduction,
+               "ranks sum their gradients in an order that does not depend on how many they are; auto: on CPUs, where "
+               "they always do, and not on GPUs, where NCCL's own order is the faster one");
   schema.group("spikes", config.spikes, "steps whose gradient norm is far above those before");
 }
 

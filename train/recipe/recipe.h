@@ -35,6 +35,7 @@ enum class DeviceChoice { automatic, cpu, cuda, host_cuda };
 enum class Precision { automatic, f32, bf16 };
 /// Which kernels compute attention in training.
 enum class AttentionKind { own, cudnn };
+enum class Toggle { automatic, off, on };
 enum class SelectBy { score, random, all };
 enum class PairKind { generated, real };
 enum class ThresholdKind { quantile, fixed };
@@ -177,6 +178,7 @@ struct TrainConfig {
   std::int64_t early_stop_patience = 0;  // 0: off
   std::int64_t non_finite_limit = 10;
   bool recompute = false;
+  Toggle deterministic_reduction = Toggle::automatic;
   SpikeConfig spikes;
 };
 
@@ -358,6 +360,7 @@ std::vector<std::string> names(SplitSide);
 std::vector<std::string> names(DeviceChoice);
 std::vector<std::string> names(Precision);
 std::vector<std::string> names(AttentionKind);
+std::vector<std::string> names(Toggle);
 std::vector<std::string> names(SourceSide);
 std::vector<std::string> names(SelectBy);
 std::vector<std::string> names(PairKind);

@@ -31,6 +31,7 @@ std::string identity(Recipe recipe) {
   recipe.train.keep = standard.keep;
   recipe.train.keep_every = standard.keep_every;
   recipe.train.recompute = standard.recompute;  // gives the same bits
+  recipe.train.deterministic_reduction = standard.deterministic_reduction;
   return dump_recipe(recipe);
 }
 

@@ -152,6 +152,7 @@ void Run::begin() {
                                     {"device", described(placement_)}});
   agree(*ranks_, "model",
         [&] { step_ = std::make_unique<TrainStep>(recipe_, placement_.device, placement_.dtype, ranks_); });
+  step_->ranks().connect({.deterministic = recipe_.train.deterministic_reduction == Toggle::on});
   writer_ = std::make_unique<CheckpointWriter>(folder_, *ranks_);
   if (is_first()) remove_unfinished_checkpoints(folder_);
   std::optional<fs::path> newest;

@@ -63,16 +63,19 @@ class RanksTest : public testing::Test {
 
   std::vector<std::string> command(int ranks, const std::vector<std::string>& sets) const {
     std::vector<std::string> out = {
-        kMpirun,           "--oversubscribe", "-n", std::to_string(ranks), tests::unfurl_binary(), "train",
-        recipe().string(), "--timeout",       "60"};
+        kMpirun,           "--oversubscribe", "-n",    std::to_string(ranks), tests::unfurl_binary(), "train",
+        recipe().string(), "--timeout",       timeout_};
     for (const std::string& set : sets) {
       out.push_back("--set");
       out.push_back(set);
     }
     return out;
   }
-  Finished train(int ranks, const std::vector<std::string>& sets) const {
-    return tests::Process(command(ranks, sets), {.environment = kEnvironment}).wait();
+  Finished train(int ranks, const std::vector<std::string>& sets,
+                 const std::vector<std::string>& environment = {}) const {
+    std::vector<std::string> all = kEnvironment;
+    all.insert(all.end(), environment.begin(), environment.end());
+    return tests::Process(command(ranks, sets), {.environment = all}).wait();
   }
   /// Every step's loss and norm, in all their digits, its dropped prefixes, and the losses of the validations.
   std::vector<std::string> numbers() const {
@@ -91,7 +94,17 @@ class RanksTest : public testing::Test {
   }
   std::string weights(int step) const { return read_file(checkpoint_path(run(), step) / "model.safetensors"); }
   tests::TemporaryFolder folder_;
+  std::string timeout_ = "60";  // seconds
 };
+
+std::vector<std::string> lines_with_error(const std::string& text) {
+  std::vector<std::string> out;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) {
+    if (line.starts_with("error:")) out.push_back(line);
+  }
+  return out;
+}
 
 TEST_F(RanksTest, AnyNumberOfRanksGivesTheSameBitsAndMayChangeOnTheWay) {
   // Fifty steps, stopped at twenty, in the long series.
@@ -151,6 +164,85 @@ TEST_F(RanksTest, TheStepsOfAGpuAreSharedToo) {
     EXPECT_TRUE(bits[0] == bits[1]);
   }
 }
+
+/// Ranks on host_cuda that go the way of GPUs, by a fake NCCL.
+class NcclRanksTest : public RanksTest {
+ protected:
+  Finished train_by_nccl(int ranks, std::vector<std::string> sets, std::vector<std::string> environment = {}) const {
+    sets.insert(sets.end(), {"device=host_cuda", "precision=f32", "train.steps=3", "samples.queries=[]",
+                             "batch.micro_batches=1", "train.validate_every=0", "batch.slots=4"});
+    environment.push_back("FAKE_NCCL_FOLDER=" + folder_.path().string());
+    return train(ranks, sets, environment);
+  }
+  static constexpr const char* kNccl = "UNFURL_NCCL=" FAKE_NCCL;
+};
+
+TEST_F(NcclRanksTest, SumsAlongTheTreeGiveTheBitsOfOneRankAndOthersAreClose) {
+  for (const auto& [optimizer, ranks] : {std::pair{"adafactor", 2}, {"adamw", 4}}) {
+    SCOPED_TRACE(optimizer);
+    const std::string set = std::string("optimizer.name=") + optimizer;
+    fs::remove_all(run());
+    const Finished one = train_by_nccl(1, {set});
+    ASSERT_EQ(one.code, 0) << one.error;
+    const std::vector<std::string> expected = numbers();
+    const auto losses = tests::losses(run());
+    const std::string bits = weights(3);
+    fs::remove_all(run());
+    const Finished same = train_by_nccl(ranks, {set, "train.deterministic_reduction=true"}, {kNccl});
+    ASSERT_EQ(same.code, 0) << same.error;
+    EXPECT_EQ(numbers(), expected);
+    EXPECT_TRUE(weights(3) == bits);
+    // Also where all that is queued runs at the last moment: what does not wait for a collective, or is not waited for.
+    fs::remove_all(run());
+    const Finished late =
+        train_by_nccl(ranks, {set, "train.deterministic_reduction=true"}, {kNccl, "UNFURL_HOST_STREAMS=late"});
+    ASSERT_EQ(late.code, 0) << late.error;
+    EXPECT_TRUE(weights(3) == bits);
+    if (ranks == 2) continue;  // a sum of two has one order
+    fs::remove_all(run());
+    const Finished close = train_by_nccl(ranks, {set}, {kNccl});
+    ASSERT_EQ(close.code, 0) << close.error;
+    EXPECT_FALSE(weights(3) == bits);
+    const auto theirs = tests::losses(run());
+    ASSERT_EQ(theirs.size(), losses.size());
+    for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(theirs[i].second, losses[i].second, 1e-5) << i;
+  }
+  for (const auto& entry : fs::directory_iterator(folder_.path())) {
+    EXPECT_FALSE(entry.path().filename().string().starts_with("fake_nccl")) << "left behind";
+  }
+}
+
+TEST_F(NcclRanksTest, WhatHangsIsNamedInOneLine) {
+  timeout_ = "4";
+  for (const auto& [variable, expected] : {
+           std::pair<const char*, const char*>{"FAKE_NCCL_HANG=1:3", " has not ended after 4 seconds on every rank; "},
+           {"FAKE_NCCL_STOP=0:3", " has not ended after 4 seconds on rank 1; rank 0 does not answer: "},
+       }) {
+    SCOPED_TRACE(variable);
+    const Finished finished = train_by_nccl(2, {"train.steps=100"}, {kNccl, variable});
+    EXPECT_NE(finished.code, 0);
+    const auto lines = lines_with_error(finished.error);
+    ASSERT_EQ(lines.size(), 1U) << finished.error;
+    EXPECT_NE(lines[0].find("norm of the gradients (collective 3 over NCCL)"), std::string::npos) << lines[0];
+    EXPECT_NE(lines[0].find(expected), std::string::npos) << lines[0];
+  }
+}
+
+TEST_F(NcclRanksTest, ALibraryThatCannotBeUsedIsToldOnce) {
+  struct Case {
+    std::vector<std::string> environment;
+    const char* expected;
+  };
+  for (const Case& c :
+       {Case{{"UNFURL_NCCL=libnccl-that-is-not-there.so"}, "NCCL: libnccl-that-is-not-there.so cannot be loaded: "},
+        Case{{kNccl, "FAKE_NCCL_VERSION=21903"}, " is version 2.19.3; 2.20.3 or newer is needed"}}) {
+    const Finished finished = train_by_nccl(2, {}, c.environment);
+    EXPECT_NE(finished.code, 0);
+    const auto lines = lines_with_error(finished.error);
+    ASSERT_EQ(lines.size(), 1U) << finished.error;
+    EXPECT_NE(lines[0].find(c.expected), std::string::npos) << lines[0];
+  }
+}
 #endif
 
 TEST_F(RanksTest, ARunOfAnotherProcessIsNotDisturbed) {
@@ -188,14 +280,6 @@ TEST_F(RanksTest, OneCommandStartsThem) {
 }
 
 TEST_F(RanksTest, MistakesAreSaidOnceAndEndEveryRank) {
-  const auto lines_with_error = [](const std::string& text) {
-    std::vector<std::string> out;
-    std::istringstream in(text);
-    for (std::string line; std::getline(in, line);) {
-      if (line.starts_with("error:")) out.push_back(line);
-    }
-    return out;
-  };
   struct Case {
     int ranks;
     std::vector<std::string> sets;
