@@ -262,13 +262,14 @@ class NcclCommunicator::QueuesOf : public Queues {
  private:
   static std::size_t count(Index n) { return static_cast<std::size_t>(n); }
 
-  /// Elements of each part where all have as many, and some.
+  /// Elements of each part where all have as many, and some, and lie in the order of the ranks.
   static std::optional<Index> equal(const Shards& shards) {
+    const Index each = shards.count / shards.ranks;
     if (shards.count == 0 || shards.count % shards.ranks != 0) return {};
     for (int rank = 0; rank < shards.ranks; ++rank) {
-      if (shards.of(rank).size() != shards.count / shards.ranks) return {};
+      if (shards.of(rank).begin != rank * each || shards.of(rank).size() != each) return {};
     }
-    return shards.count / shards.ranks;
+    return each;
   }
 
   template <class Body>

@@ -459,6 +459,20 @@ TEST(HostCudaQueue, LateStreamsWorkWhenTheyAreWaitedFor) {
   EXPECT_EQ(y[7], 0);
   other.synchronize();
   EXPECT_EQ(seen, 4);
+  // An event knows whether it has been reached, and queues may wait for one another to and fro.
+  const auto before = queue.record();
+  queue.fill(x, 0, 32 * sizeof(float));
+  const auto filled = queue.record();
+  EXPECT_TRUE(before.done());
+  EXPECT_FALSE(filled.done());
+  other.wait(filled);
+  other.copy(x, ones.data(), 32 * sizeof(float));
+  queue.wait(other.record());
+  float back = 0;
+  queue.copy(&back, x + 7, sizeof(float));
+  queue.synchronize();
+  EXPECT_TRUE(filled.done());
+  EXPECT_EQ(back, 2);
   // A graph, and memory that is given back before its work has run.
   queue.begin_capture();
   launch(queue, add, dim3(1), dim3(32), 0, y, x, 3.0f);
