@@ -211,6 +211,7 @@ class NcclCommunicator::QueuesOf : public Queues {
   }
 
   Work reduce_scatter(const char* what, float* data, const Shards& shards) override {
+    if (options_.deterministic) reserve(shards);
     return collective(what, [&] {
       if (options_.deterministic) return sum_along_tree(data, shards);
       const std::optional<Index> each = equal(shards);
@@ -307,17 +308,26 @@ class NcclCommunicator::QueuesOf : public Queues {
     }
   }
 
-  /// Every rank's own part of the sums, by pieces.
-  void sum_along_tree(float* data, const Shards& shards) {
+  static Index longest_of(const Shards& shards) {
     Index longest = 0;
     for (int rank = 0; rank < shards.ranks; ++rank) longest = std::max(longest, shards.of(rank).size());
-    const Index piece = std::min(longest, options_.piece);
-    if (const Index needed = piece * (shards.ranks - 1); !memory_.defined() || memory_.numel() < needed) {
-      queue_.synchronize();
-      const MemoryName name("sums over ranks");
-      memory_ = Tensor();
-      memory_ = Tensor::empty({needed}, DType::f32, device_);
-    }
+    return longest;
+  }
+
+  /// Memory for what comes from the other ranks. As all memory it is ready for what is queued on the device behind
+  /// this.
+  void reserve(const Shards& shards) {
+    const Index needed = std::min(longest_of(shards), options_.piece) * (shards.ranks - 1);
+    if (memory_.defined() && memory_.numel() >= needed) return;
+    queue_.synchronize();
+    const MemoryName name("sums over ranks");
+    memory_ = Tensor();
+    memory_ = Tensor::empty({needed}, DType::f32, device_);
+  }
+
+  /// Every rank's own part of the sums, by pieces.
+  void sum_along_tree(float* data, const Shards& shards) {
+    const Index longest = longest_of(shards), piece = std::min(longest, options_.piece);
     for (Index at = 0; at < longest; at += piece) {
       const auto part_of = [shards, at, piece](int rank) {
         const Range all = shards.of(rank);

@@ -127,6 +127,26 @@ TEST_F(NcclTest, GathersElementsOfAnySize) {
   });
 }
 
+TEST_F(NcclTest, WaitsForWhatWasQueuedBefore) {
+  kernels::host::Settings late = kernels::host::settings();
+  late.streams = kernels::host::Streams::late;
+  const kernels::host::SettingsScope scope(late);
+  for (const bool deterministic : {true, false}) {
+    on_ranks(2, [&](Communicator& communicator) {
+      const Shards shards{2, 2, communicator.rank(), 1};
+      const std::vector<float> queued = {1, 2};
+      std::vector<float> mine = {10, 20};
+      NcclCommunicator nccl(communicator, Device::host_cuda, {.deterministic = deterministic});
+      // One queue for the ranks, as they are of one process: neither may be waited for through it.
+      device_queue<kernels::HostCudaQueue>().copy(mine.data(), queued.data(), 2 * sizeof(float));
+      nccl.reduce_scatter("sums", mine.data(), shards);
+      nccl.all_gather("values", mine.data(), sizeof(float), shards);
+      nccl.finish();
+      EXPECT_EQ(mine, (std::vector<float>{2, 4})) << deterministic << " " << communicator.rank();
+    });
+  }
+}
+
 /// What each rank throws from two collectives, of which it starts so many, and whether in agreement.
 struct Thrown {
   std::string text;

@@ -169,8 +169,9 @@ TEST_F(RanksTest, TheStepsOfAGpuAreSharedToo) {
 class NcclRanksTest : public RanksTest {
  protected:
   Finished train_by_nccl(int ranks, std::vector<std::string> sets, std::vector<std::string> environment = {}) const {
-    sets.insert(sets.end(), {"device=host_cuda", "precision=f32", "train.steps=2", "batch.tokens=128",
-                             "samples.queries=[]", "batch.micro_batches=1", "train.validate_every=0", "batch.slots=4"});
+    sets.insert(sets.begin(),
+                {"device=host_cuda", "precision=f32", "train.steps=2", "batch.tokens=128", "samples.queries=[]",
+                 "batch.micro_batches=1", "train.validate_every=0", "batch.slots=4"});
     environment.push_back("FAKE_NCCL_FOLDER=" + folder_.path().string());
     return train(ranks, sets, environment);
   }
@@ -178,11 +179,14 @@ class NcclRanksTest : public RanksTest {
 };
 
 TEST_F(NcclRanksTest, SumsAlongTheTreeGiveTheBitsOfOneRankAndOthersAreClose) {
-  for (const auto& [optimizer, ranks] : {std::pair{"adafactor", 2}, {"adamw", 4}}) {
-    SCOPED_TRACE(optimizer);
-    const std::string set = std::string("optimizer.name=") + optimizer;
+  for (const int ranks : {2, 4}) {
+    SCOPED_TRACE(ranks);
+    const std::vector<std::string> sets = {ranks == 2 ? "optimizer.name=adafactor" : "optimizer.name=adamw",
+                                           ranks == 2 ? "precision=f32" : "precision=bf16"};
+    std::vector<std::string> deterministic = sets;
+    deterministic.push_back("train.deterministic_reduction=true");
     fs::remove_all(run());
-    const Finished one = train_by_nccl(1, {set});
+    const Finished one = train_by_nccl(1, sets);
     ASSERT_EQ(one.code, 0) << one.error;
     const std::vector<std::string> expected = numbers();
     const auto losses = tests::losses(run());
@@ -190,19 +194,18 @@ TEST_F(NcclRanksTest, SumsAlongTheTreeGiveTheBitsOfOneRankAndOthersAreClose) {
     // All that is queued runs at the last moment, so that what does not wait for a collective, or is not waited for,
     // shows.
     fs::remove_all(run());
-    const Finished same =
-        train_by_nccl(ranks, {set, "train.deterministic_reduction=true"}, {kNccl, "UNFURL_HOST_STREAMS=late"});
+    const Finished same = train_by_nccl(ranks, deterministic, {kNccl, "UNFURL_HOST_STREAMS=late"});
     ASSERT_EQ(same.code, 0) << same.error;
     EXPECT_EQ(numbers(), expected);
     EXPECT_TRUE(weights(2) == bits);
     if (ranks == 2) continue;  // a sum of two has one order
     fs::remove_all(run());
-    const Finished close = train_by_nccl(ranks, {set}, {kNccl});
+    const Finished close = train_by_nccl(ranks, sets, {kNccl});
     ASSERT_EQ(close.code, 0) << close.error;
     EXPECT_FALSE(weights(2) == bits);
     const auto theirs = tests::losses(run());
     ASSERT_EQ(theirs.size(), losses.size());
-    for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(theirs[i].second, losses[i].second, 1e-5) << i;
+    for (std::size_t i = 0; i < losses.size(); ++i) EXPECT_NEAR(theirs[i].second, losses[i].second, 1e-3) << i;
   }
   for (const auto& entry : fs::directory_iterator(folder_.path())) {
     EXPECT_FALSE(entry.path().filename().string().starts_with("fake_nccl")) << "left behind";
