@@ -105,5 +105,7 @@ std::unique_ptr<Communicator> open_communicator(double timeout);
 
 /// Each rank that sees the same GPUs computes on another of them, in order of rank. Before a GPU is used.
 void share_gpus(Communicator& communicator);
+/// The number of a rank's GPU among those that it sees: `visible` says for each rank which these are.
+int gpu_of_rank(const std::vector<std::string>& visible, int rank);
 
 }  // namespace unfurl

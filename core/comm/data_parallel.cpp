@@ -22,6 +22,10 @@ void DataParallel::connect(const NcclOptions& options) {
   nccl_ = std::make_unique<NcclCommunicator>(communicator_, device_, options);
 }
 
+std::string DataParallel::description() const {
+  return communicator_.description() + (nccl_ ? ", " + nccl_->description() : "");
+}
+
 Work DataParallel::reduce_scatter(const char* what, float* data, const Shards& shards) const {
   if (nccl_) return nccl_->reduce_scatter(what, data, shards);
   require(device_ != Device::cuda, "ranks on GPUs are not connected");

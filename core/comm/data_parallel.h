@@ -7,6 +7,7 @@
 // ranks (communicator.h), or as NCCL likes it (nccl.h), which carries what is in the memory of GPUs.
 #pragma once
 #include <memory>
+#include <string>
 
 #include "core/comm/communicator.h"
 #include "core/comm/nccl.h"
@@ -27,6 +28,8 @@ class DataParallel {
   int rank() const { return communicator_.rank(); }
   int ranks() const { return communicator_.size(); }
   Communicator& communicator() const { return communicator_; }
+  /// "4 ranks over Open MPI v4.1.4, GPUs over NCCL 2.28.9, sums in its order"
+  std::string description() const;
 
   /// For the optimiser's constructor.
   OptimizerShare share() const;

@@ -119,7 +119,7 @@ struct NcclCommunicator::State : std::enable_shared_from_this<State> {
     const auto begin = Clock::now();
     call([&] {
       result = body();
-      if (result != nccl::kSuccess && result != nccl::kInProgress) text = text_of(result);
+      if (nccl::is_error(result)) text = text_of(result);
     });
     for (int idle = 0; result == nccl::kInProgress; ++idle) {
       if (idle < 100) {
@@ -130,7 +130,7 @@ struct NcclCommunicator::State : std::enable_shared_from_this<State> {
       call([&] {
         const int asked = library.async_error(comm, &result);
         if (asked != nccl::kSuccess) result = asked;
-        if (result != nccl::kSuccess && result != nccl::kInProgress) text = text_of(result);
+        if (nccl::is_error(result)) text = text_of(result);
       });
       if (result == nccl::kInProgress && seconds_since(begin) > timeout) {
         fail_with(name, number, fmt::format("has not ended after {:g} seconds", timeout));
@@ -147,7 +147,7 @@ struct NcclCommunicator::State : std::enable_shared_from_this<State> {
     if (!lock || comm == nullptr) return "";
     int result = nccl::kSuccess;
     library.async_error(comm, &result);
-    return result == nccl::kSuccess || result == nccl::kInProgress ? "" : text_of(result);
+    return nccl::is_error(result) ? text_of(result) : "";
   }
 };
 
@@ -223,7 +223,7 @@ class NcclCommunicator::QueuesOf : public Queues {
       }
       group([=, this] {
         int result = nccl::kSuccess;
-        for (int owner = 0; owner < shards.ranks && result == nccl::kSuccess; ++owner) {
+        for (int owner = 0; owner < shards.ranks && !nccl::is_error(result); ++owner) {
           const Range part = shards.of(owner);
           if (part.size() == 0) continue;
           result = library_.reduce(data + part.begin, data + part.begin, count(part.size()), nccl::kFloat32, nccl::kSum,
@@ -247,7 +247,7 @@ class NcclCommunicator::QueuesOf : public Queues {
       }
       group([=, this] {
         int result = nccl::kSuccess;
-        for (int owner = 0; owner < shards.ranks && result == nccl::kSuccess; ++owner) {
+        for (int owner = 0; owner < shards.ranks && !nccl::is_error(result); ++owner) {
           const Range part = shards.of(owner);
           if (part.size() == 0) continue;
           result = library_.broadcast(place(part), place(part), count(part.size()) * element_bytes, nccl::kUint8, owner,
@@ -295,10 +295,10 @@ class NcclCommunicator::QueuesOf : public Queues {
     const auto start = [this, body, what = what_, number = number_] {
       state_->queue(what, number, [&] {
         int result = library_.group_start();
-        if (result != nccl::kSuccess) return result;
+        if (nccl::is_error(result)) return result;
         result = body();
         const int ended = library_.group_end();
-        return result != nccl::kSuccess && result != nccl::kInProgress ? result : ended;
+        return nccl::is_error(result) ? result : ended;
       });
     };
     if constexpr (std::is_same_v<Queue, kernels::HostCudaQueue>) {
@@ -341,7 +341,7 @@ class NcclCommunicator::QueuesOf : public Queues {
       }
       group([=, this] {
         int result = nccl::kSuccess;
-        const auto also = [&](int next) { result = result == nccl::kSuccess ? next : result; };
+        const auto also = [&](int next) { result = nccl::is_error(result) ? result : next; };
         // Each rank begins with its right neighbour, so that not all send to the same one at once.
         for (int step = 1; step < shards.ranks; ++step) {
           const int to = (shards.rank + step) % shards.ranks, from = (shards.rank + shards.ranks - step) % shards.ranks;
@@ -389,7 +389,8 @@ bool NcclCommunicator::is_for(Device device) {
   return device == Device::cuda || (device == Device::host_cuda && nccl::is_named());
 }
 
-NcclCommunicator::NcclCommunicator(Communicator& ranks, Device device, const NcclOptions& options) {
+NcclCommunicator::NcclCommunicator(Communicator& ranks, Device device, const NcclOptions& options)
+    : deterministic_(options.deterministic) {
   nccl::UniqueId id{};
   agree(ranks, "NCCL", [&] {
     state_ = std::make_shared<State>(ranks, nccl::Library::get());
@@ -412,6 +413,12 @@ Work NcclCommunicator::reduce_scatter(const char* what, float* data, const Shard
 
 Work NcclCommunicator::all_gather(const char* what, void* data, std::size_t element_bytes, const Shards& shards) {
   return queues_->all_gather(what, data, element_bytes, shards);
+}
+
+std::string NcclCommunicator::description() const {
+  const int version = state_->library.number;
+  return fmt::format("GPUs over NCCL {}.{}.{}, sums {}", version / 10000, version / 100 % 100, version % 100,
+                     deterministic_ ? "along the tree of ranks" : "in its order");
 }
 
 void NcclCommunicator::check() {

@@ -39,6 +39,9 @@ class NcclCommunicator {
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
 
+  /// "GPUs over NCCL 2.28.9, sums along the tree of ranks"
+  std::string description() const;
+
   // As in Communicator, of memory on the device. Until Work::wait() nothing that is queued may touch it. `what` names a
   // collective in errors.
 
@@ -56,6 +59,7 @@ class NcclCommunicator {
   class Queues;
   template <class Queue>
   class QueuesOf;
+  const bool deterministic_;
   std::shared_ptr<State> state_;
   std::unique_ptr<Queues> queues_;
 };

@@ -15,10 +15,9 @@ Library load() {
       "NCCL", is_named() ? std::getenv("UNFURL_NCCL") : "libnccl.so.2",
       "install NCCL (NVIDIA's libnccl2, or Python's nvidia-nccl-cu13), or add its folder to LD_LIBRARY_PATH");
   Library out{};
-  int version = 0;
   file.find(out.version, "ncclGetVersion");
-  out.version(&version);
-  file.require_version(static_cast<std::size_t>(version), kOldestVersion);
+  out.version(&out.number);
+  file.require_version(static_cast<std::size_t>(out.number), kOldestVersion);
   file.find(out.error_string, "ncclGetErrorString");
   file.find(out.last_error, "ncclGetLastError");
   file.find(out.get_unique_id, "ncclGetUniqueId");

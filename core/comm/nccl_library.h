@@ -10,8 +10,9 @@
 
 namespace unfurl::nccl {
 
-/// ncclResult_t: all but these two are errors.
+/// ncclResult_t.
 constexpr int kSuccess = 0, kInProgress = 7;
+constexpr bool is_error(int result) { return result != kSuccess && result != kInProgress; }
 /// ncclDataType_t.
 constexpr int kUint8 = 1, kFloat32 = 7;
 /// ncclRedOp_t.
@@ -36,6 +37,7 @@ using Comm = struct OpaqueComm*;
 
 /// The library's functions.
 struct Library {
+  int number;  // of the version: 22809 is 2.28.9
   int (*version)(int* version);
   const char* (*error_string)(int result);
   const char* (*last_error)(Comm comm);

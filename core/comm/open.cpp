@@ -67,9 +67,11 @@ std::unique_ptr<Communicator> open_communicator(double timeout) {
 
 void share_gpus(Communicator& communicator) {
   if (communicator.size() == 1) return;
-  const std::string own = visible_gpus();
-  const std::vector<std::string> all = communicator.gather_texts("GPUs", own);
-  if (!own.empty()) choose_gpu(static_cast<int>(std::count(all.begin(), all.begin() + communicator.rank(), own)));
+  choose_gpu(gpu_of_rank(communicator.gather_texts("GPUs", visible_gpus()), communicator.rank()));
+}
+
+int gpu_of_rank(const std::vector<std::string>& visible, int rank) {
+  return static_cast<int>(std::count(visible.begin(), visible.begin() + rank, visible[static_cast<std::size_t>(rank)]));
 }
 
 }  // namespace unfurl

@@ -123,7 +123,7 @@ int start(Comm comm, const std::function<void(Group&)>& add) {
   if (!comm->waiting.empty() || comm->error != kSuccess) return kInvalidUsage;  // not before it is asked how that went
   group.comm = comm;
   add(group);
-  return group.depth > 0 ? kSuccess : launch();
+  return group.depth > 0 ? kInProgress : launch();
 }
 
 void add_send(Group& to, int peer, const void* data, std::size_t bytes) {

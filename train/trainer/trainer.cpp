@@ -479,7 +479,7 @@ TrainOutcome Run::train() {
        plural(data_.loader->examples(), recipe_.data.objective == Objective::pairs ? "pair" : "text"),
        grouped(recipe_.batch.slots * recipe_.batch.micro_batches * recipe_.batch.tokens));
   info("{}: on {}{}", recipe_.name, described(placement_),
-       ranks_->size() == 1 ? "" : fmt::format(", {}", ranks_->description()));
+       ranks_->size() == 1 ? "" : fmt::format(", {}", step_->ranks().description()));
   if (settings_.profile && is_first()) Trace::start();
   const auto write_trace = [&] {
     if (Trace::active()) Trace::write(folder_ / "trace.json");

@@ -125,6 +125,14 @@ TEST(CommunicatorTest, ASilentRankIsNamedAndNothingWorksAfterwards) {
       0.1);
 }
 
+TEST(CommunicatorTest, RanksThatSeeTheSameGpusTakeOneEach) {
+  // Two machines of two and three GPUs, and two ranks that their launcher has given one GPU each.
+  const std::vector<std::string> visible = {"a b", "a b", "c d e", "a b", "c d e", "f", "g"};
+  std::vector<int> numbers;
+  for (int rank = 0; rank < 7; ++rank) numbers.push_back(gpu_of_rank(visible, rank));
+  EXPECT_EQ(numbers, (std::vector<int>{0, 1, 0, 2, 1, 0, 0}));
+}
+
 TEST(CommunicatorTest, AFailureToStartIsThrown) {
   EXPECT_THROW(Communicator([]() -> std::unique_ptr<Transport> { fail("no MPI here"); }, 1), Error);
 }

@@ -71,6 +71,7 @@ TEST_F(NcclTest, SumsAlongTheTreeHaveTheBitsOfTheCommunicator) {
         communicator.reduce_scatter("sums", expected.data(), shards).wait();
         communicator.all_gather("values", expected.data(), sizeof(float), shards).wait();
         NcclCommunicator nccl(communicator, Device::host_cuda, {.deterministic = true, .piece = 100});
+        EXPECT_EQ(nccl.description(), "GPUs over NCCL 2.28.9, sums along the tree of ranks");
         nccl.reduce_scatter("sums", mine.data(), shards).wait();
         nccl.all_gather("values", mine.data(), sizeof(float), shards).wait();
         nccl.finish();
