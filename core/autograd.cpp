@@ -9,6 +9,9 @@ namespace {
 
 thread_local Tape* current_tape = nullptr;
 
+/// Where the leaves that operations read are noted while they are not recorded.
+thread_local std::vector<std::shared_ptr<Variable>>* unrecorded_leaves = nullptr;
+
 }  // namespace
 
 Handle::Handle(const Tensor& tensor)
@@ -216,11 +219,34 @@ void Tape::backward(const std::vector<std::pair<Tensor, Tensor>>& roots) {
     add(handle, seed);
     slot.ones = first && !cotangent.defined() && root.numel() == handle.variable->shape.numel();
   }
+  std::unordered_map<const Variable*, Index> readers;
+  if (note_) {
+    for (const Node& node : nodes_) each_leaf(node, [&](const Variable& leaf) { ++readers[&leaf]; });
+  }
   while (!nodes_.empty()) {
     Node node = std::move(nodes_.back());
     nodes_.pop_back();
     run(node);
+    if (!note_) continue;
+    each_leaf(node, [&](const Variable& leaf) {
+      if (--readers.at(&leaf) == 0) note_(leaf);
+    });
   }
+}
+
+/// Calls body(leaf) for each that the operation reads, as often as it does.
+template <class Body>
+void Tape::each_leaf(const Node& node, Body body) {
+  for (const Handle& input : node.inputs) {
+    if (input.variable->attached.defined()) body(*input.variable);
+  }
+  for (const auto& leaf : node.leaves) body(*leaf);
+}
+
+std::unordered_set<const Variable*> Tape::leaves() const {
+  std::unordered_set<const Variable*> out;
+  for (const Node& node : nodes_) each_leaf(node, [&](const Variable& leaf) { out.insert(&leaf); });
+  return out;
 }
 
 /// The same values as a new variable that collects a gradient on this tape.
@@ -234,6 +260,11 @@ TapeScope::TapeScope(Tape* tape) : before_(std::exchange(current_tape, tape)) {}
 TapeScope::~TapeScope() { current_tape = before_; }
 
 bool recording(const std::vector<Tensor>& inputs) {
+  if (current_tape == nullptr && unrecorded_leaves != nullptr) {
+    for (const Tensor& input : inputs) {
+      if (input.gradient().defined()) unrecorded_leaves->push_back(Handle(input).variable);
+    }
+  }
   return current_tape != nullptr &&
          std::any_of(inputs.begin(), inputs.end(), [](const Tensor& input) { return input.needs_gradient(); });
 }
@@ -255,13 +286,31 @@ void record(const char* name, const std::vector<Tensor>& inputs, const std::vect
   current_tape->nodes_.push_back(std::move(node));
 }
 
+namespace {
+
+class NoteLeavesScope {
+ public:
+  explicit NoteLeavesScope(std::vector<std::shared_ptr<Variable>>& leaves)
+      : before_(std::exchange(unrecorded_leaves, &leaves)) {}
+  ~NoteLeavesScope() { unrecorded_leaves = before_; }
+  NoteLeavesScope(const NoteLeavesScope&) = delete;
+  NoteLeavesScope& operator=(const NoteLeavesScope&) = delete;
+
+ private:
+  std::vector<std::shared_ptr<Variable>>* before_;
+};
+
+}  // namespace
+
 std::vector<Tensor> checkpoint(const std::function<std::vector<Tensor>(const std::vector<Tensor>&)>& function,
                                const std::vector<Tensor>& inputs) {
   Tape* const tape = current_tape;
   if (tape == nullptr) return function(inputs);
   std::vector<Tensor> outputs;
+  std::vector<std::shared_ptr<Variable>> parameters;
   {
     const NoTapeScope nothing_recorded;
+    const NoteLeavesScope noted(parameters);
     outputs = function(inputs);
   }
   std::vector<Tensor> kept;
@@ -287,6 +336,7 @@ std::vector<Tensor> checkpoint(const std::function<std::vector<Tensor>(const std
                       if (gradient.defined()) backward.pass(static_cast<int>(i), gradient);
                     }
                   }};
+  node.leaves = std::move(parameters);
   for (const Tensor& input : inputs) node.inputs.emplace_back(input);
   for (const Tensor& output : outputs) {
     Handle handle(output);

@@ -10,6 +10,7 @@
 #pragma once
 #include <functional>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -77,6 +78,12 @@ class Tape {
   /// The same from several roots at once.
   void backward(const std::vector<std::pair<Tensor, Tensor>>& roots);
 
+  /// Calls `note` in backward() for each leaf that recorded operations read, when nothing more is added to its
+  /// gradient. To be set before; what segments that are computed again read counts as read by the whole segment.
+  void when_final(std::function<void(const Variable& leaf)> note) { note_ = std::move(note); }
+  /// The leaves that recorded operations read, so far.
+  std::unordered_set<const Variable*> leaves() const;
+
   /// The operations recorded.
   std::size_t size() const { return nodes_.size(); }
 
@@ -89,7 +96,10 @@ class Tape {
     const char* name;
     std::vector<Handle> inputs, outputs;
     BackwardFunction function;
+    std::vector<std::shared_ptr<Variable>> leaves = {};  // that it reads beside its inputs
   };
+  template <class Body>
+  static void each_leaf(const Node& node, Body body);
   struct Slot {
     Tensor buffer;
     std::vector<std::pair<Index, Index>> written;  // columns, disjoint
@@ -107,6 +117,7 @@ class Tape {
 
   std::vector<Node> nodes_;
   std::unordered_map<const Variable*, Slot> slots_;
+  std::function<void(const Variable&)> note_;
 };
 
 /// Operations of this thread are recorded on `tape` until the end of the scope.

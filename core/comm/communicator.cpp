@@ -62,7 +62,7 @@ struct Communicator::Worker {
 
   double timeout = 0;
   std::unique_ptr<Transport> transport;
-  std::atomic<double> sent{0}, waited{0};
+  std::atomic<double> sent{0}, busy{0}, waited{0};
   std::thread thread;
 
   std::mutex mutex;
@@ -141,6 +141,7 @@ struct Communicator::Worker {
         task = std::move(tasks.front());
         tasks.pop_front();
       }
+      const auto begin = Clock::now();
       if (!broken) {
         try {
           what = task.what;
@@ -151,6 +152,7 @@ struct Communicator::Worker {
         }
       }
       task.run = nullptr;
+      busy = busy + std::chrono::duration<double>(Clock::now() - begin).count();
       task.state->finish(broken);
     }
     if (transport && (broken || abandoned)) transport->abandon();
@@ -344,6 +346,7 @@ void Communicator::abandon() {
 }
 
 double Communicator::timeout() const { return worker_ ? worker_->timeout : 0; }
+double Communicator::seconds_busy() const { return worker_ ? worker_->busy.load() : 0; }
 double Communicator::seconds_waited() const { return worker_ ? worker_->waited.load() : 0; }
 double Communicator::bytes_sent() const { return worker_ ? worker_->sent.load() : 0; }
 

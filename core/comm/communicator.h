@@ -83,7 +83,9 @@ class Communicator {
   /// The other ranks are not to be waited for any more: this rank fails.
   void abandon();
 
-  /// Seconds that callers have waited for work, and bytes that this rank has sent.
+  /// Seconds in which a collective was under way here, those of them in which callers waited for work, and bytes that
+  /// this rank has sent.
+  double seconds_busy() const;
   double seconds_waited() const;
   double bytes_sent() const;
 

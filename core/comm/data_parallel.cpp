@@ -1,16 +1,40 @@
 #include "core/comm/data_parallel.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "core/copy.h"
+#include "core/trace.h"
 
 namespace unfurl {
 namespace {
 
 constexpr ParameterGroup kTrained[] = {ParameterGroup::decayed, ParameterGroup::undecayed};
 
+void wait_for(std::vector<Work>& works) {
+  for (const Work& work : works) work.wait();
+  works.clear();
+}
+
 }  // namespace
 
-DataParallel::DataParallel(Communicator& communicator, Parameters& parameters, bool sharded)
-    : communicator_(communicator), parameters_(parameters), sharded_(sharded) {
+Index bucket_blocks_for(Index trained) {
+  constexpr Index kMost = (Index{16} << 20) / (Index{sizeof(float)} * kernels::kNormBlock);
+  const Index all = kernels::norm_blocks(trained);
+  const auto rounded = [](Index blocks, Index to) { return (blocks + to - 1) / to * to; };
+  const Index blocks = std::max({std::min((all + 7) / 8, kMost), (all + 63) / 64, Index{1}});
+  return blocks > 64 ? rounded(blocks, 64) : blocks > 8 ? rounded(blocks, 8) : blocks;
+}
+
+DataParallel::DataParallel(Communicator& communicator, Parameters& parameters, bool sharded, Index bucket_blocks)
+    : communicator_(communicator),
+      parameters_(parameters),
+      sharded_(sharded),
+      bucket_(kernels::kNormBlock * (bucket_blocks > 0
+                                         ? bucket_blocks
+                                         : bucket_blocks_for(parameters.count(ParameterGroup::decayed) +
+                                                             parameters.count(ParameterGroup::undecayed)))),
+      queue_(parameters, bucket_) {
   for (const ParameterGroup group : kTrained) {
     const Tensor& gradients = parameters.gradients(group);
     if (gradients.defined()) device_ = gradients.device();
@@ -26,6 +50,14 @@ std::string DataParallel::description() const {
   return communicator_.description() + (nccl_ ? ", " + nccl_->description() : "");
 }
 
+DataParallel::~DataParallel() {
+  try {  // the memory of what was started is given back next
+    wait_for(sums_);
+    wait_for(values_);
+  } catch (const std::exception&) {  // this rank fails with something else already
+  }
+}
+
 Work DataParallel::reduce_scatter(const char* what, float* data, const Shards& shards) const {
   if (nccl_) return nccl_->reduce_scatter(what, data, shards);
   require(device_ != Device::cuda, "ranks on GPUs are not connected");
@@ -38,51 +70,93 @@ Work DataParallel::all_gather(const char* what, void* data, std::size_t element_
   return communicator_.all_gather(what, data, element_bytes, shards);
 }
 
-OptimizerShare DataParallel::share() const {
+Buckets DataParallel::buckets(ParameterGroup group) const {
+  return {parameters_.gradients(group).numel(), bucket_, ranks(), rank()};
+}
+
+OptimizerShare DataParallel::share() {
   if (!sharded_ || ranks() == 1) return {};
-  return {rank(), ranks(), [this](double* sums, const Shards& shards) {
-            all_gather("norm of the gradients", sums, sizeof(double), shards).wait();
-          }};
+  OptimizerShare out{rank(), ranks(), bucket_, {}, {}};
+  out.gather_sums = [this](double* sums, const Buckets& gradients) { gather_sums(sums, gradients); };
+  out.updated = [this](ParameterGroup group, Index bucket) {
+    values_.push_back(gather("updated weights", parameters_.values(group), group, bucket));
+  };
+  return out;
 }
 
-void DataParallel::reduce_gradients() {
-  if (ranks() == 1) return;
+/// Ranks share sums of blocks as they share the blocks.
+void DataParallel::gather_sums(double* sums, const Buckets& gradients) const {
   std::vector<Work> works;
-  for (const ParameterGroup group : kTrained) {
-    const Tensor& gradients = parameters_.gradients(group);
-    if (!gradients.defined()) continue;
-    const Shards shards{gradients.numel(), ranks(), rank()};
-    works.push_back(reduce_scatter("sum of the gradients", gradients.data<float>(), shards));
-    if (!sharded_) {
-      works.push_back(all_gather("sum of the gradients", gradients.data<float>(), sizeof(float), shards));
-    }
+  for (Index bucket = 0; bucket < gradients.size(); ++bucket) {
+    Shards shards = gradients.shards(bucket);
+    shards.count = kernels::norm_blocks(shards.count);
+    shards.block = 1;
+    double* const first = sums + gradients.of(bucket).begin / kernels::kNormBlock;
+    works.push_back(all_gather("norm of the gradients", first, sizeof(double), shards));
   }
-  for (const Work& work : works) work.wait();
+  wait_for(works);
 }
 
-void DataParallel::gather(const char* what, const Tensor& flat) {
-  void* const data = flat.dtype() == DType::bf16 ? static_cast<void*>(flat.data<bf16>()) : flat.data<float>();
-  all_gather(what, data, static_cast<std::size_t>(size_of(flat.dtype())), {flat.numel(), ranks(), rank()}).wait();
+void DataParallel::reduce(const BucketQueue::Bucket& bucket, const SumOfSlots& sum) {
+  const TraceScope trace("bucket of gradients");
+  const Tensor own = sum(bucket.group, bucket.range);
+  if (own.device() == Device::meta) return;
+  const Shards shards = buckets(bucket.group).shards(bucket.number);
+  sums_.push_back(reduce_scatter("sum of the gradients", own.data<float>(), shards));
+  if (!sharded_) sums_.push_back(all_gather("sum of the gradients", own.data<float>(), sizeof(float), shards));
+}
+
+void DataParallel::reduce_during(Tape& tape, SumOfSlots sum) {
+  if (ranks() == 1) return;
+  queue_.watch(tape, [this, sum = std::move(sum)](const BucketQueue::Bucket& bucket) { reduce(bucket, sum); });
+}
+
+void DataParallel::reduce_gradients(const SumOfSlots& sum) {
+  if (ranks() == 1) return;
+  queue_.finish([&](const BucketQueue::Bucket& bucket) { reduce(bucket, sum); });
+  wait_for(sums_);
+}
+
+Work DataParallel::gather(const char* what, const Tensor& flat, ParameterGroup group, Index bucket) const {
+  if (flat.device() == Device::meta) return {};
+  const Buckets whole = buckets(group);
+  const Tensor part = flat.span_of(whole.of(bucket).begin, {whole.of(bucket).size()});
+  void* const data = part.dtype() == DType::bf16 ? static_cast<void*>(part.data<bf16>()) : part.data<float>();
+  return all_gather(what, data, static_cast<std::size_t>(size_of(part.dtype())), whole.shards(bucket));
 }
 
 void DataParallel::gather_values() {
   if (ranks() == 1 || !sharded_) return;
+  const bool skipped = values_.empty();  // the update, on every rank
   for (const ParameterGroup group : kTrained) {
-    const Tensor &values = parameters_.values(group), &gradients = parameters_.gradients(group);
-    if (!values.defined()) continue;
-    gather("updated weights", values);
-    const Range own = Shards{gradients.numel(), ranks(), rank()}.own();
-    fill(gradients.span_of(0, {own.begin}), 0);
-    fill(gradients.span_of(own.end, {gradients.numel() - own.end}), 0);
+    const Tensor& gradients = parameters_.gradients(group);
+    if (!gradients.defined()) continue;
+    // While the values are on their way.
+    Index at = 0;
+    const auto clear_until = [&](Index end) {
+      if (end > at) fill(gradients.span_of(at, {end - at}), 0);
+    };
+    for (const Range& own : buckets(group).own()) {
+      clear_until(own.begin);
+      at = own.end;
+    }
+    clear_until(gradients.numel());
   }
+  if (!skipped) wait_for(values_);
 }
 
 void DataParallel::gather_masters() {
   if (ranks() == 1 || !sharded_) return;
+  std::vector<Work> works;
   for (const ParameterGroup group : kTrained) {
     const Tensor& masters = parameters_.masters(group);
-    if (masters.defined() && masters.dtype() != parameters_.values(group).dtype()) gather("weights", masters);
+    if (!masters.defined() || !parameters_.gradients(group).defined()) continue;
+    if (masters.dtype() == parameters_.values(group).dtype()) continue;
+    for (Index bucket = 0; bucket < buckets(group).size(); ++bucket) {
+      works.push_back(gather("weights", masters, group, bucket));
+    }
   }
+  wait_for(works);
   if (nccl_) nccl_->finish();
 }
 

@@ -1,14 +1,20 @@
-// What the ranks of a run do together around a step: they sum their gradients, each updates its own part of the
+// What the ranks of a run do together around a step: they sum their gradients, each updates its own parts of the
 // parameters, and they share what came of it.
 //
-//   backward on every rank -> reduce_gradients() -> optimiser, with share() -> gather_values()
+//   reduce_during(tape) -> the last backward on every rank -> reduce_gradients() -> optimiser, with share() ->
+//   gather_values()
 //
-// Gradients travel in buckets, so that one is summed while the next is on its way. Each sum is taken along the tree of
-// ranks (communicator.h), or as NCCL likes it (nccl.h), which carries what is in the memory of GPUs.
+// Both ways go bucket by bucket (buckets.h). The sum over ranks of a bucket starts as soon as its last gradient is
+// there, while backward goes on with the others; its updated values travel while the optimiser is at the next. Each sum
+// is taken along the tree of ranks (communicator.h), so that buckets of any size give the same bits; or as NCCL likes
+// it (nccl.h), which carries what is in the memory of GPUs.
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "core/comm/bucket_queue.h"
 #include "core/comm/communicator.h"
 #include "core/comm/nccl.h"
 #include "core/optim/optimizer.h"
@@ -18,12 +24,17 @@ namespace unfurl {
 
 class DataParallel {
  public:
-  /// `sharded`: each rank updates its own part alone (AdamW). Otherwise every rank updates everything (Adafactor). Both
-  /// outlive it.
-  DataParallel(Communicator& communicator, Parameters& parameters, bool sharded);
+  /// `sharded`: each rank updates its own parts alone (AdamW). Otherwise every rank updates everything (Adafactor). A
+  /// bucket has `bucket_blocks` blocks of kernels::kNormBlock elements; 0: bucket_blocks_for() the model. Both outlive
+  /// it.
+  DataParallel(Communicator& communicator, Parameters& parameters, bool sharded, Index bucket_blocks = 0);
   /// Before the first step, on every rank at once: prepares what reaches the memory of the parameters. Throws Error,
   /// the same on every rank, where that is missing.
   void connect(const NcclOptions& options);
+  /// Waits for what is under way.
+  ~DataParallel();
+  DataParallel(const DataParallel&) = delete;
+  DataParallel& operator=(const DataParallel&) = delete;
 
   int rank() const { return communicator_.rank(); }
   int ranks() const { return communicator_.size(); }
@@ -32,11 +43,18 @@ class DataParallel {
   std::string description() const;
 
   /// For the optimiser's constructor.
-  OptimizerShare share() const;
+  OptimizerShare share();
 
-  /// From the gradients of each rank to their sums, of which a rank has its own part, or all where not sharded.
-  void reduce_gradients();
-  /// After the update: every rank's part of the values to all, and the gradients of the others' parts are zero.
+  /// Called when the attached gradients of a part of an arena are final on this rank: where the sum over this rank's
+  /// slots of that part is, f32, flat. It is left alone until reduce_gradients() returns.
+  using SumOfSlots = std::function<Tensor(ParameterGroup, const Range&)>;
+  /// Of the last micro-batch of a step: its tape.backward() starts to sum each bucket that is whole. Where it is not
+  /// called, nothing is summed before reduce_gradients().
+  void reduce_during(Tape& tape, SumOfSlots sum);
+  /// From the gradients of each rank to their sums, of which a rank has its own parts, or all where not sharded. Starts
+  /// what was not started, and waits.
+  void reduce_gradients(const SumOfSlots& sum);
+  /// After the update: every rank's parts of the values to all, and the gradients of the others' parts are zero.
   void gather_values();
   /// Brings all masters to all ranks, for a checkpoint, where they are not the values. Waits for the device.
   void gather_masters();
@@ -45,14 +63,25 @@ class DataParallel {
   void gather(const char* what, double* numbers, Index count);
 
  private:
-  void gather(const char* what, const Tensor& flat);
   Work reduce_scatter(const char* what, float* data, const Shards& shards) const;
   Work all_gather(const char* what, void* data, std::size_t element_bytes, const Shards& shards) const;
+  Buckets buckets(ParameterGroup group) const;
+  void reduce(const BucketQueue::Bucket& bucket, const SumOfSlots& sum);
+  void gather_sums(double* sums, const Buckets& gradients) const;
+  Work gather(const char* what, const Tensor& flat, ParameterGroup group, Index bucket) const;
+
   Communicator& communicator_;
   Parameters& parameters_;
   const bool sharded_;
+  const Index bucket_;  // elements
+  BucketQueue queue_;
   Device device_ = Device::cpu;
   std::unique_ptr<NcclCommunicator> nccl_;  // where the parameters are in memory that it reaches
+  std::vector<Work> sums_, values_;         // under way
 };
+
+/// Of a model with so many trained weights: an eighth of them, at most 16 MiB of f32, at least a 64th of them; and then
+/// as many more as ranks that are a power of two can share in equal parts.
+Index bucket_blocks_for(Index trained);
 
 }  // namespace unfurl

@@ -16,11 +16,12 @@ struct Shards {
   int ranks = 1;                      //
   int rank = 0;                       // whose part is own()
   Index block = kernels::kNormBlock;  // elements
+  Index turn = 0;                     // below ranks: where there are fewer blocks than ranks, whose turn it is
 
   Range of(int r) const {
     const Index blocks = (count + block - 1) / block;
     const auto start = [&](Index n) {
-      const Index first = n * blocks / ranks * block;
+      const Index first = (n * blocks + turn) / ranks * block;
       return first < count ? first : count;
     };
     return {start(r), start(Index{r} + 1)};

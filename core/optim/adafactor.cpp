@@ -62,7 +62,7 @@ void Adafactor::update(const kernels::OptimizerStep* step) {
 
 std::vector<StateTensor> Adafactor::state() const {
   if (!row_.defined()) return {};
-  return {{"row", row_, {0, row_.numel()}, row_.numel()}, {"column", column_, {0, column_.numel()}, column_.numel()}};
+  return {{"row", row_, {row_.numel()}}, {"column", column_, {column_.numel()}}};
 }
 
 }  // namespace unfurl

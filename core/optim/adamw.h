@@ -19,7 +19,7 @@ class AdamW : public Optimizer {
   AdamW(Parameters& parameters, const AdamWOptions& options, OptimizerShare share = {});
 
   /// "m.decayed", "v.decayed", "m.undecayed", "v.undecayed", each laid out as the arena, of which a rank has its own
-  /// part; without those of empty arenas.
+  /// parts; without those of empty arenas.
   std::vector<StateTensor> state() const override;
 
  private:
@@ -31,6 +31,8 @@ class AdamW : public Optimizer {
     Tensor m, v;
   };
   kernels::AdamW config(const Arena& arena) const;
+  template <class Body>
+  void each_part(Body body) const;
   AdamWOptions options_;
   std::vector<Arena> arenas_;
 };

@@ -82,14 +82,17 @@ void Optimizer::each_group(Body body) const {
   }
 }
 
-Shards Optimizer::shards(ParameterGroup group) const {
+Buckets Optimizer::buckets(ParameterGroup group) const {
   const Tensor& values = parameters_->values(group);
-  return {values.defined() ? values.numel() : 0, share_.ranks, share_.rank};
+  return {values.defined() ? values.numel() : 0, share_.bucket, share_.ranks, share_.rank};
 }
 
-void Optimizer::gather_sums(double* sums, Index count) const {
-  // Ranks share blocks of gradients as they share their sums.
-  if (share_.ranks > 1) share_.gather_sums(sums, {count, share_.ranks, share_.rank, 1});
+template <class Queue, class T>
+void Optimizer::sum_squares(const Queue& queue, double* sums, const T* gradients, const Buckets& whole) const {
+  for (const Range& own : whole.own()) {
+    kernels::sum_squares_of_blocks(queue, sums + own.begin / kernels::kNormBlock, gradients + own.begin, own.size());
+  }
+  if (share_.ranks > 1) share_.gather_sums(sums, whole);
 }
 
 double Optimizer::step(double learning_rate) {
@@ -110,15 +113,11 @@ double Optimizer::norm() {
   sums_.assign(static_cast<std::size_t>(blocks_of(*parameters_)), 0);
   double squares = 0;
   each_group([&](ParameterGroup group, const Tensor& gradients, Index first) {
-    const Range own = shards(group).own();
     double* const sums = sums_.data() + first;
     dispatch_sums("gradient_norm", gradients, [&]<class T>(const auto& queue) {
-      kernels::sum_squares_of_blocks(queue, sums + own.begin / kernels::kNormBlock,
-                                     static_cast<const T*>(gradients.data<T>()) + own.begin, own.size());
+      sum_squares(queue, sums, static_cast<const T*>(gradients.data<T>()), buckets(group));
     });
-    const Index blocks = kernels::norm_blocks(gradients.numel());
-    gather_sums(sums, blocks);
-    squares += in_order(sums, blocks);
+    squares += in_order(sums, kernels::norm_blocks(gradients.numel()));
   });
   return std::sqrt(squares);
 }
@@ -156,15 +155,10 @@ void Optimizer::queue_settings(double learning_rate, double skip_norm) {
 
 void Optimizer::queue_update() {
   each_group([&](ParameterGroup group, const Tensor& gradients, Index first) {
-    const Range own = shards(group).own();
-    double* const sums = on_device_->sums() + first;
-    if (own.size() > 0) {
-      on_device(on_device_->device, [&](const auto& queue) {
-        kernels::sum_squares_of_blocks(queue, sums + own.begin / kernels::kNormBlock,
-                                       gradients.data<const float>() + own.begin, own.size());
-      });
-    }
-    gather_sums(sums, kernels::norm_blocks(gradients.numel()));
+    on_device(on_device_->device, [&](const auto& queue) {
+      sum_squares(queue, on_device_->sums() + first, static_cast<const float*>(gradients.data<float>()),
+                  buckets(group));
+    });
   });
   on_device(on_device_->device, [&](const auto& queue) {
     kernels::begin_step(queue, on_device_->step(), on_device_->sums(), on_device_->partials, policy_);

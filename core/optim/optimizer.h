@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "core/comm/shards.h"
+#include "core/comm/buckets.h"
 #include "core/device.h"
 #include "core/parameters.h"
 #include "kernels/optimizer_step.h"
@@ -21,18 +21,21 @@ namespace unfurl {
 /// A flat tensor of an optimiser's state: a handle, so that writing into it restores it.
 struct StateTensor {
   std::string name;
-  Tensor tensor;    // elements [part.begin, part.end) of the whole, which are those of this rank
-  Range part;       //
-  Index total = 0;  // elements of the whole
+  Tensor tensor;  // the elements of whole.own(), one part behind the other
+  Buckets whole;  // how the ranks share it
 };
 
 /// How the ranks of a run share an optimiser's work: each updates its own part of the parameters and keeps the state of
 /// that part alone (ZeRO stage 1, Rajbhandari et al., 2020). By default there is one rank.
 struct OptimizerShare {
   int rank = 0, ranks = 1;
-  /// Brings the parts of partial sums of the gradients, in the memory where the gradients are, to all ranks; queued
-  /// where a device is not waited for.
-  std::function<void(double* sums, const Shards& shards)> gather_sums;
+  Index bucket = 0;  // elements, of both arenas of gradients (core/comm/buckets.h)
+  /// Brings the parts of partial sums of the gradients, one a block, in the memory where the gradients are, to all
+  /// ranks; queued where a device is not waited for.
+  std::function<void(double* sums, const Buckets& gradients)> gather_sums;
+  /// This rank's part of a bucket has its new values: called for every bucket of an update, on every rank in the same
+  /// order, in which the next forward pass reads them. May be empty.
+  std::function<void(ParameterGroup group, Index bucket)> updated;
 };
 
 /// What came of a step.
@@ -86,8 +89,12 @@ class Optimizer {
   /// The parameters are allocated, with gradients, and outlive the optimiser.
   Optimizer(Parameters& parameters, const kernels::StepPolicy& policy, OptimizerShare share = {});
 
-  /// This rank's part of a group's arena.
-  Shards shards(ParameterGroup group) const;
+  /// How the ranks share a group's arena.
+  Buckets buckets(ParameterGroup group) const;
+  /// For update(), in its words.
+  void note_updated(ParameterGroup group, Index bucket) const {
+    if (share_.updated) share_.updated(group, bucket);
+  }
 
   /// Update number steps(), from 1; clears the gradients.
   virtual void update(double learning_rate, double gradient_scale) = 0;
@@ -119,8 +126,9 @@ class Optimizer {
   /// Calls body(group, gradients, number of its first partial sum) for each group that is trained.
   template <class Body>
   void each_group(Body body) const;
-  /// Brings the partial sums of a group's gradients, from `sums` on, to all ranks.
-  void gather_sums(double* sums, Index count) const;
+  /// The partial sums of this rank's parts of a group's gradients, from `sums` on; then those of all ranks.
+  template <class Queue, class T>
+  void sum_squares(const Queue& queue, double* sums, const T* gradients, const Buckets& whole) const;
 
   Parameters* parameters_;
   kernels::StepPolicy policy_;

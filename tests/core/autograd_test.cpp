@@ -187,6 +187,50 @@ TEST(Autograd, CheckpointGivesTheSameGradients) {
   }
 }
 
+TEST(Autograd, LeavesAreFinalWhenTheLastThatReadsThemIsDone) {
+  for (const bool recompute : {false, true}) {
+    SCOPED_TRACE(recompute);
+    Tape tape;
+    Tensor a = leaf({1}, {1}), b = leaf({1}, {1}), c = leaf({1}, {1}), shared = leaf({1}, {1}), idle = leaf({1}, {1});
+    const std::vector<std::pair<const char*, Tensor>> names = {
+        {"a", a}, {"b", b}, {"c", c}, {"shared", shared}, {"idle", idle}};
+    std::vector<std::string> events;
+    const auto mark = [&](const Tensor& x, const char* name) {  // says when backward comes by
+      const Tensor y = Tensor::empty(x.shape(), x.dtype());
+      y.data<double>()[0] = x.data<double>()[0];
+      record("mark", {x}, {y}, [&events, name](Backward& backward) {
+        events.emplace_back(name);
+        backward.pass(0, backward.cotangent(0));
+      });
+      return y;
+    };
+    const auto segment = [&](const std::vector<Tensor>& in) { return std::vector<Tensor>{add(add(in[0], b), shared)}; };
+    Tensor y;
+    {
+      const TapeScope scope(tape);
+      y = mark(add(times(a, 2), shared), "first");
+      for (int i = 0; i < 2; ++i) {
+        y = recompute ? checkpoint(segment, {y})[0] : segment({y})[0];
+        y = mark(y, "segment");
+      }
+      y = mark(add(y, c), "last");
+      add(y, c);  // leads nowhere, but is read
+    }
+    EXPECT_EQ(tape.leaves().size(), 4U);
+    std::vector<double> at_that_time;
+    tape.when_final([&](const Variable& variable) {
+      for (const auto& [name, tensor] : names) {
+        if (Handle(tensor).variable.get() != &variable) continue;
+        events.emplace_back(name);
+        at_that_time.push_back(tensor.gradient().item());
+      }
+    });
+    tape.backward(y);
+    EXPECT_EQ(events, (std::vector<std::string>{"last", "c", "segment", "segment", "b", "first", "shared", "a"}));
+    EXPECT_EQ(at_that_time, (std::vector<double>{1, 2, 3, 2}));
+  }
+}
+
 TEST(Autograd, ARootWithoutHistoryIsAnError) {
   Tape tape;
   EXPECT_THROW(tape.backward(Tensor::from<double>({1}, {1})), Error);

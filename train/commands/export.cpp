@@ -22,7 +22,8 @@ int run_export(const ExportOptions& options) {
   content.tokenizer = run.checkpoint / "tokenizer.model";
   content.state = Json::object();
   for (const auto& [key, value] : state.as_object()) {
-    if (key != "format" && key != "step" && key != "files") content.state[key] = value;
+    const bool of_the_files = key == "format" || key == "step" || key == "files" || key == kBuckets;
+    if (!of_the_files) content.state[key] = value;
   }
   content.state["recipe"] = dump_recipe(recipe);
   Communicator alone;

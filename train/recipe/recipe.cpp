@@ -269,6 +269,12 @@ void describe(Schema& schema, TrainConfig& config) {
   schema.field("deterministic_reduction", config.deterministic_reduction,
                "ranks sum their gradients in an order that does not depend on how many they are; auto: on CPUs, where "
                "they always do, and not on GPUs, where NCCL's own order is the faster one");
+  schema.field("overlap", config.overlap,
+               "gradients are summed over ranks while backward goes on; false: behind it, for ranks that have no core "
+               "to spare");
+  schema.field("bucket_blocks", config.bucket_blocks,
+               "blocks of 65,536 gradients that are summed over ranks at a time; 0: by the size of the model",
+               between(0, 1e6));
   schema.group("spikes", config.spikes, "steps whose gradient norm is far above those before");
 }
 

@@ -179,6 +179,8 @@ struct TrainConfig {
   std::int64_t non_finite_limit = 10;
   bool recompute = false;
   Toggle deterministic_reduction = Toggle::automatic;
+  bool overlap = true;
+  std::int64_t bucket_blocks = 0;  // 0: by the size of the model
   SpikeConfig spikes;
 };
 

@@ -39,6 +39,36 @@ std::optional<Index> step_of(const std::string& name) {
   return step;
 }
 
+/// The elements of a bucket in which a state was shared: 0 where there was one.
+Index bucket_of(const fs::path& checkpoint, const Json& state, const std::string& name) {
+  const Json* const buckets = state.find(kBuckets);
+  if (buckets == nullptr) return 0;
+  const Index bucket = buckets->at(name).as_integer();
+  if (bucket < 0 || bucket % kernels::kNormBlock != 0) {
+    user_error("{} is damaged: \"{}\" in buckets of {} elements", (checkpoint / kStateFile).string(), name, bucket);
+  }
+  return bucket;
+}
+
+/// Copies what two lists of ranges, ascending, have in common, from `from`, where theirs lie one behind the other, to
+/// `to`, where ours do.
+void copy_common(const Tensor& to, const std::vector<Range>& ours, const float* from,
+                 const std::vector<Range>& theirs) {
+  auto there = theirs.begin();
+  Index at = 0;  // where `there` starts in `from`
+  for (Index own_at = 0; const Range& own : ours) {
+    for (; there != theirs.end() && there->end <= own.begin; ++there) at += there->size();
+    Index from_at = at;
+    for (auto other = there; other != theirs.end() && other->begin < own.end; ++other) {
+      const Range common{std::max(own.begin, other->begin), std::min(own.end, other->end)};
+      to.span_of(own_at + common.begin - own.begin, {common.size()})
+          .write(from + from_at + common.begin - other->begin);
+      from_at += other->size();
+    }
+    own_at += own.size();
+  }
+}
+
 std::vector<Index> shape_of(const Tensor& tensor) {
   std::vector<Index> shape;
   for (int i = 0; i < tensor.rank(); ++i) shape.push_back(tensor.size(i));
@@ -50,8 +80,14 @@ std::vector<Index> shape_of(const Tensor& tensor) {
 std::string optimizer_file(int part, int parts) { return fmt::format("optimizer-{}-of-{}.safetensors", part, parts); }
 
 int parts_of(const std::vector<StateTensor>& state, int ranks) {
-  const bool whole = std::all_of(state.begin(), state.end(), [](const auto& s) { return s.part.size() == s.total; });
+  const bool whole = std::all_of(state.begin(), state.end(), [](const auto& s) { return s.whole.ranks == 1; });
   return whole ? 1 : ranks;
+}
+
+Json bucket_sizes(const std::vector<StateTensor>& state) {
+  Json out = Json::object();
+  for (const StateTensor& s : state) out[s.name] = s.whole.bucket;
+  return out;
 }
 
 std::vector<NamedTensor> named_tensors(const Parameters& parameters) {
@@ -125,18 +161,16 @@ void read_optimizer(const fs::path& checkpoint, const std::vector<StateTensor>& 
     const fs::path path = checkpoint / optimizer_file(part, parts);
     const SafetensorsFile file(path);
     for (const StateTensor& s : state) {
-      const Range theirs = Shards{s.total, parts, part}.own();
+      const Buckets theirs{s.whole.count, parts == 1 ? 0 : bucket_of(checkpoint, json, s.name), parts, part};
+      const Index count = theirs.own_count();
       const FileTensor& found = file.at(s.name);
-      if (found.shape != std::vector<Index>{theirs.size()}) {
+      if (found.shape != std::vector<Index>{count}) {
         user_error("{}: \"{}\" is [{}], the model needs [{}]", path.string(), s.name, fmt::join(found.shape, ", "),
-                   theirs.size());
+                   count);
       }
-      const Range common{std::max(theirs.begin, s.part.begin), std::min(theirs.end, s.part.end)};
-      if (common.size() <= 0) continue;
-      buffer.resize(static_cast<std::size_t>(theirs.size()));
-      file.copy_to(found, buffer.data(), theirs.size());
-      s.tensor.span_of(common.begin - s.part.begin, {common.size()})
-          .write(buffer.data() + (common.begin - theirs.begin));
+      buffer.resize(static_cast<std::size_t>(count));
+      file.copy_to(found, buffer.data(), count);
+      copy_common(s.tensor, s.whole.own(), buffer.data(), theirs.own());
     }
   }
 }
@@ -159,7 +193,7 @@ Json verify_checkpoint(const fs::path& checkpoint) {
   const std::string text = read_file(path);
   try {
     Json state = Json::parse(text);
-    if (state.at("format").as_integer() != kCheckpointFormat) {
+    if (const Index format = state.at("format").as_integer(); format < 1 || format > kCheckpointFormat) {
       user_error("{}: format {} is of another version of this program", path.string(), state.at("format").as_integer());
     }
     const Json& files = state.at("files");

@@ -1,7 +1,8 @@
 // Checkpoints of a run.
 //
 //   RUN/step-000200/   model.safetensors            weights, f32, by name (joint projections as their parts)
-//                      optimizer-I-of-R.safetensors  the optimiser's state, flat: the part of rank I of R
+//                      optimizer-I-of-R.safetensors  the optimiser's state, flat: the parts of rank I of R, in the
+//                                                  buckets (core/comm/buckets.h) that state.json tells
 //                      tokenizer.model
 //                      state.json                   everything else, and sizes and checksums of the files above
 //
@@ -39,13 +40,17 @@ void read_tensors(const std::filesystem::path& path, const std::vector<NamedTens
 void read_optimizer(const std::filesystem::path& checkpoint, const std::vector<StateTensor>& state);
 
 // The files of a checkpoint.
-inline constexpr std::int64_t kCheckpointFormat = 1;
+inline constexpr std::int64_t kCheckpointFormat = 2;  // 1 is read too: there was one bucket
 inline constexpr const char* kModelFile = "model.safetensors";
 inline constexpr const char* kTokenizerFile = "tokenizer.model";
 inline constexpr const char* kStateFile = "state.json";
 std::string optimizer_file(int part, int parts);
 /// What ends the name of a folder that is not whole yet.
 inline constexpr const char* kUnfinished = ".tmp";
+
+/// For state.json: the elements of a bucket of each state that is kept in parts, by name.
+inline constexpr const char* kBuckets = "optimizer_buckets";
+Json bucket_sizes(const std::vector<StateTensor>& state);
 
 /// In how many parts an optimiser's state is kept: one a rank, or one where every rank has all of it.
 int parts_of(const std::vector<StateTensor>& state, int ranks);

@@ -125,6 +125,7 @@ void CheckpointWriter::commit(const Json& entries) const {
   state["format"] = kCheckpointFormat;
   state["step"] = content_.step;
   for (const auto& [key, value] : content_.state.as_object()) state[key] = value;
+  if (parts_of(content_.optimizer, 2) > 1) state[kBuckets] = bucket_sizes(content_.optimizer);
   state["files"] = entries;
   write_file(aside_ / kStateFile, state.dump(2) + "\n");
   fs::remove_all(target_);

@@ -39,6 +39,15 @@ void write_run_json(const std::filesystem::path& folder, const Recipe& recipe, c
   run["trained_parameters"] = figures.trained;
   run["placement"] = described(figures.placement);
   run["ranks"] = figures.ranks;
+  if (const Communication& c = figures.communication;
+      c.steps > 0 && (figures.ranks > 1 || figures.placement.device == Device::cpu)) {
+    const auto steps = static_cast<double>(c.steps);
+    run["communication"] = Json::Object{{"steps", c.steps},
+                                        {"seconds_per_step", c.seconds / steps},
+                                        {"collective_seconds_per_step", c.collectives / steps},
+                                        {"exposed_seconds_per_step", c.exposed / steps},
+                                        {"bytes_sent_per_step", c.bytes_sent / steps}};
+  }
   run["peak_allocated_bytes"] = static_cast<std::int64_t>(Allocator::of(figures.placement.device).statistics().peak);
   run["peak_process_bytes"] = static_cast<std::int64_t>(peak_process_memory());
   write_file(folder / "run.json", run.dump(2) + "\n");

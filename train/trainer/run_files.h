@@ -5,6 +5,7 @@
 #include "train/recipe/recipe.h"
 #include "train/trainer/placement.h"
 #include "train/trainer/run_state.h"
+#include "train/trainer/step.h"
 
 namespace unfurl::train {
 
@@ -15,6 +16,7 @@ struct RunFigures {
   double seconds = 0;  // of training
   Placement placement;
   int ranks = 1;
+  Communication communication;  // of this session
 };
 
 /// How far the run is, which checkpoint is best, memory and time. Throws Error where it cannot be written.

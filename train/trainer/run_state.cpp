@@ -30,7 +30,9 @@ std::string identity(Recipe recipe) {
   recipe.train.checkpoint_every = standard.checkpoint_every;
   recipe.train.keep = standard.keep;
   recipe.train.keep_every = standard.keep_every;
-  recipe.train.recompute = standard.recompute;  // gives the same bits
+  recipe.train.recompute = standard.recompute;  // gives the same bits, as do the next two
+  recipe.train.overlap = standard.overlap;
+  recipe.train.bucket_blocks = standard.bucket_blocks;
   recipe.train.deterministic_reduction = standard.deterministic_reduction;
   return dump_recipe(recipe);
 }

@@ -7,6 +7,7 @@
 #include <array>
 #include <vector>
 
+#include "core/comm/shards.h"
 #include "core/parameters.h"
 
 namespace unfurl::train {
@@ -20,11 +21,19 @@ class SlotTree {
   /// last slot they hold the sum of all.
   void finish_slot();
 
+  /// Whether the slot that is under way is the last.
+  bool last() const { return free_.empty(); }
+  /// Of the last slot, before finish_slot(), as soon as the attached gradients hold this part of it: the sum of all
+  /// slots there, flat, which nothing touches any more. Each part once, and then all of them.
+  Tensor finish_part(ParameterGroup group, const Range& part);
+
  private:
   using Buffers = std::array<Tensor, 2>;
+  Buffers attached() const;
   Parameters& parameters_;
   std::vector<Buffers> levels_;  // partial sums of 2^i slots; undefined where there is none
   std::vector<Buffers> free_;    // zero
+  bool in_parts_ = false;        // the last slot is finished so
 };
 
 }  // namespace unfurl::train

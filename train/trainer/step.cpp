@@ -1,6 +1,7 @@
 #include "train/trainer/step.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <numeric>
 
@@ -88,10 +89,10 @@ TrainStep::TrainStep(const Recipe& recipe, Device device, DType dtype, Communica
     : recipe_(recipe),
       device_(device),
       decoder_(recipe.model, dtype, device, true),
+      slots_(decoder_.parameters(), slots_per_rank(recipe, communicator)),
       ranks_(communicator == nullptr ? alone_ : *communicator, decoder_.parameters(),
-             recipe.optimizer.name == OptimizerKind::adamw),
-      optimizer_(make_optimizer(decoder_.parameters(), recipe.optimizer, ranks_.share())),
-      slots_(decoder_.parameters(), slots_per_rank(recipe, communicator)) {
+             recipe.optimizer.name == OptimizerKind::adamw, recipe.train.bucket_blocks),
+      optimizer_(make_optimizer(decoder_.parameters(), recipe.optimizer, ranks_.share())) {
   if (runs_cuda(device)) device_steps_ = std::make_unique<DeviceSteps>(recipe, decoder_, *optimizer_, ranks_);
 }
 
@@ -106,7 +107,8 @@ double TrainStep::learning_rate(Index step) const {
   return recipe_.optimizer.learning_rate * schedule.factor(step);
 }
 
-double TrainStep::micro_batch(const Batch& batch, const DropoutPlace& dropout, double weight) {
+/// `last`: of the step, on this rank.
+double TrainStep::micro_batch(const Batch& batch, const DropoutPlace& dropout, double weight, bool last) {
   const ModelInputs inputs = model_inputs(batch, weight, decoder_.embedding().dtype(), device_);
   Tape tape;
   Tensor loss;
@@ -116,11 +118,27 @@ double TrainStep::micro_batch(const Batch& batch, const DropoutPlace& dropout, d
     loss = decoder_.loss(inputs, dropout, {.recompute = recipe_.train.recompute, .root = true});
   }
   const TraceScope trace("backward");
+  if (last && recipe_.train.overlap) {
+    ranks_.reduce_during(tape, [this](ParameterGroup group, const Range& part) { return sum_of_slots(group, part); });
+  }
   tape.backward(loss);
   return loss.item();
 }
 
 void TrainStep::start(const std::vector<Batch>& batches, Index step, double skip_norm) {
+  const Communicator& communicator = ranks_.communicator();
+  const double busy = communicator.seconds_busy(), waited = communicator.seconds_waited();
+  const double sent = communicator.bytes_sent();
+  const auto begin = std::chrono::steady_clock::now();
+  start_step(batches, step, skip_norm);
+  communication_.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  communication_.collectives += communicator.seconds_busy() - busy;
+  communication_.exposed += communicator.seconds_waited() - waited;
+  communication_.bytes_sent += communicator.bytes_sent() - sent;
+  ++communication_.steps;
+}
+
+void TrainStep::start_step(const std::vector<Batch>& batches, Index step, double skip_norm) {
   const TraceScope trace("step");
   const Index slots = recipe_.batch.slots, micro_batches = recipe_.batch.micro_batches;
   require(static_cast<Index>(batches.size()) == slots * micro_batches, "TrainStep: {} micro-batches for {} slots of {}",
@@ -143,17 +161,20 @@ void TrainStep::start(const std::vector<Batch>& batches, Index step, double skip
     if (device_steps_) {
       device_steps_->micro_batch(batch, number, dropout, weight);
     } else {
-      losses[static_cast<std::size_t>(number)] = micro_batch(batch, dropout, weight);
+      losses[static_cast<std::size_t>(number)] = micro_batch(batch, dropout, weight, number + 1 == first + own);
     }
-    if ((number + 1) % micro_batches == 0) {
+    // With ranks the last slot ends bucket by bucket.
+    if ((number + 1) % micro_batches == 0 && (ranks_.ranks() == 1 || !slots_.last())) {
       const TraceScope tree("slot tree");
       slots_.finish_slot();
     }
   }
   if (ranks_.ranks() > 1) {
     const TraceScope sum("sum over ranks");
+    // A device's micro-batch is one graph, which ends with its last gradient: there nothing is summed before.
+    ranks_.reduce_gradients([this](ParameterGroup group, const Range& part) { return sum_of_slots(group, part); });
+    slots_.finish_slot();
     if (!device_steps_) ranks_.gather("losses", losses.data(), slots * micro_batches);
-    ranks_.reduce_gradients();
   }
   const TraceScope update_trace("optimiser");
   if (device_steps_) {

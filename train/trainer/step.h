@@ -25,6 +25,15 @@ struct StepResult {
   std::string bad;           // what was not finite: "the loss", "the gradient of NAME", or both; NAME is the first such
 };
 
+/// What the exchange between ranks took of some steps, where it is of the CPU's memory.
+struct Communication {
+  Index steps = 0;
+  double seconds = 0;      // of these steps, from TrainStep::start() to its end
+  double collectives = 0;  // of them, those in which a collective was under way
+  double exposed = 0;      // of these, those in which the step waited for it
+  double bytes_sent = 0;   // by this rank
+};
+
 /// The model, its optimiser and the way through them. On Device::meta nothing is computed, but memory is booked as a
 /// real step does.
 class TrainStep {
@@ -63,19 +72,25 @@ class TrainStep {
   Optimizer& optimizer() { return *optimizer_; }
   DataParallel& ranks() { return ranks_; }
 
+  /// Of all steps so far.
+  const Communication& communication() const { return communication_; }
+
  private:
-  double micro_batch(const Batch& batch, const DropoutPlace& dropout, double weight);
+  double micro_batch(const Batch& batch, const DropoutPlace& dropout, double weight, bool last);
+  Tensor sum_of_slots(ParameterGroup group, const Range& part) { return slots_.finish_part(group, part); }
+  void start_step(const std::vector<Batch>& batches, Index step, double skip_norm);
   void update(StepResult& result);
 
   const Recipe& recipe_;
   const Device device_;
   Decoder decoder_;
   Communicator alone_;
-  DataParallel ranks_;
+  SlotTree slots_;      // before those who use its memory
+  DataParallel ranks_;  //
   std::unique_ptr<Optimizer> optimizer_;
-  SlotTree slots_;
   std::unique_ptr<DeviceSteps> device_steps_;  // where the device runs CUDA kernels
   std::deque<StepResult> under_way_;           // whole where there are no device_steps_
+  Communication communication_;
 };
 
 /// A batch of the greatest size that the recipe allows, full of targets: for planning.

@@ -459,6 +459,7 @@ void Run::write_run_file(bool finished) const {
   figures.seconds = seconds();
   figures.placement = placement_;
   figures.ranks = ranks_->size();
+  figures.communication = step_->communication();
   write_run_json(folder_, recipe_, state_, figures);
 }
 
@@ -528,6 +529,11 @@ TrainOutcome Run::train() {
     }
     info("{}: step {}, best validation loss {} at step {}, {}", recipe_.name, state_.step,
          state_.best_step > 0 ? fmt::format("{:.4f}", state_.best_loss) : "n/a", state_.best_step, duration(seconds()));
+  }
+  if (const Communication& c = step_->communication(); ranks_->size() > 1 && c.steps > 0) {
+    const double ms = 1e3 / static_cast<double>(c.steps);
+    info("{}: a step took {:.1f} ms; collectives were under way for {:.1f} ms of it, {:.1f} ms were waited for them",
+         recipe_.name, c.seconds * ms, c.collectives * ms, c.exposed * ms);
   }
   outcome.step = state_.step;
   outcome.best_step = state_.best_step;

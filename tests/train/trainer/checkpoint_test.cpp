@@ -8,8 +8,10 @@
 #include <limits>
 
 #include "core/copy.h"
+#include "core/files.h"
 #include "core/optim/adamw.h"
 #include "core/safetensors.h"
+#include "tests/support/rank_threads.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/data/fixture.h"
 #include "train/model/decoder.h"
@@ -196,7 +198,7 @@ TEST_F(CheckpointTest, DamagedStateIsFound) {
   expect_damaged("{\"format\": 1, \"files\": {\"model.safetensors\": 5}}", "is damaged");
   expect_damaged("{\"format\": \"one\"}", "is damaged");
   std::string foreign = whole;
-  foreign.replace(foreign.find("\"format\": 1"), 11, "\"format\": 9");
+  foreign.replace(foreign.find("\"format\": 2"), 11, "\"format\": 9");
   expect_damaged(foreign, "format 9 is of another version");
   fs::remove(file);
   EXPECT_TRUE(has(message_of<UserError>([&] { verify_checkpoint(path); }), file.string()));
@@ -263,6 +265,73 @@ TEST_F(CheckpointTest, WhatAKilledRunLeftGoes) {
   fs::create_directories(folder / "other.tmp");
   remove_unfinished_checkpoints(folder.path());
   EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"other.tmp", "source.model", "step-000005"}));
+}
+
+/// A rank's parts of two states, each element its own number.
+std::vector<StateTensor> numbered(Index bucket_blocks, int ranks, int rank, bool filled) {
+  constexpr Index kBlock = kernels::kNormBlock;
+  std::vector<StateTensor> out;
+  for (const auto& [name, count] : {std::pair{"m.decayed", 9 * kBlock + 128}, {"m.undecayed", 2 * kBlock}}) {
+    const Buckets whole{count, bucket_blocks * kBlock, ranks, rank};
+    out.push_back({name, Tensor::zeros({whole.own_count()}, DType::f32), whole});
+    float* to = out.back().tensor.data<float>();
+    for (const Range& part : whole.own()) {
+      for (Index i = part.begin; filled && i < part.end; ++i) *to++ = static_cast<float>(i + 1);
+    }
+  }
+  return out;
+}
+
+TEST_F(CheckpointTest, PartsOfAnyRanksAndBucketsBecomeThoseOfOthers) {
+  struct Share {
+    Index blocks;
+    int ranks;
+  };
+  Index step = 0;
+  for (const Share from : {Share{0, 4}, {1, 4}, {3, 2}, {0, 1}}) {
+    ++step;
+    tests::on_ranks(from.ranks, [&](Communicator& communicator) {
+      CheckpointContent content;
+      content.step = step;
+      content.state = Json::object();
+      content.optimizer = numbered(from.blocks, from.ranks, communicator.rank(), true);
+      content.tokenizer = folder / "source.model";
+      if (communicator.rank() == 0) tests::spill(content.tokenizer, "the tokenizer's bytes");
+      write_checkpoint(folder.path(), content, communicator);
+    });
+    const fs::path path = checkpoint_path(folder.path(), step);
+    EXPECT_EQ(verify_checkpoint(path).find("optimizer_buckets") != nullptr, from.ranks > 1);
+    if (from.blocks == 0 && from.ranks > 1) {  // as they were before there were buckets
+      Json state = Json::parse(read_file(path / "state.json"));
+      Json before = Json::object();
+      for (const auto& [key, value] : state.as_object()) {
+        if (key != "optimizer_buckets") before[key] = value;
+      }
+      before["format"] = 1;
+      write_file(path / "state.json", before.dump(2));
+      verify_checkpoint(path);
+    }
+    for (const Share to : {Share{0, 1}, {2, 2}, {1, 4}, {0, 4}, {4, 8}}) {
+      SCOPED_TRACE(testing::Message() << from.ranks << " ranks in " << from.blocks << " blocks to " << to.ranks
+                                      << " in " << to.blocks);
+      for (int rank = 0; rank < to.ranks; ++rank) {
+        const auto state = numbered(to.blocks, to.ranks, rank, false);
+        read_optimizer(path, state);
+        EXPECT_EQ(values_of(state), values_of(numbered(to.blocks, to.ranks, rank, true)));
+      }
+    }
+  }
+  // Buckets that are none, and those of another share.
+  const fs::path path = checkpoint_path(folder.path(), 2);
+  const std::string text = read_file(path / "state.json");
+  for (const auto& [bucket, message] :
+       {std::pair{"5", "buckets of 5 elements"}, {"-65536", "is damaged"}, {"131072", "\"m.decayed\" is ["}}) {
+    std::string damaged = text;
+    damaged.replace(damaged.find("65536"), 5, bucket);
+    write_file(path / "state.json", damaged);
+    const auto state = numbered(1, 2, 0, false);
+    EXPECT_TRUE(has(message_of<UserError>([&] { read_optimizer(path, state); }), message)) << bucket;
+  }
 }
 
 TEST_F(CheckpointTest, IsOfTheMomentItWasBegun) {

@@ -116,9 +116,12 @@ TEST_F(RanksTest, AnyNumberOfRanksGivesTheSameBitsAndMayChangeOnTheWay) {
                                            "optimizer.name=" + optimizer};
     std::vector<std::vector<std::string>> all;
     std::vector<std::string> bits;
-    for (const int ranks : {1, 2, 4}) {
+    for (const auto& [ranks, set] :
+         {std::pair{1, "train.overlap=true"}, {2, "train.bucket_blocks=1"}, {4, "train.overlap=false"}}) {
       fs::remove_all(run());
-      const Finished finished = train(ranks, sets);
+      std::vector<std::string> with = sets;
+      with.push_back(set);
+      const Finished finished = train(ranks, with);
       ASSERT_EQ(finished.code, 0) << finished.error;
       all.push_back(numbers());
       bits.push_back(weights(steps));
@@ -133,16 +136,49 @@ TEST_F(RanksTest, AnyNumberOfRanksGivesTheSameBitsAndMayChangeOnTheWay) {
     often.push_back(fmt::format("train.checkpoint_every={}", stop));
     often.push_back("train.keep=100");
     ASSERT_EQ(train(4, often).code, 0);
-    // What is computed again in the backward pass makes no difference either.
+    // What is computed again in the backward pass makes no difference either, nor do buckets of another size.
     for (const auto& [ranks, recompute] : {std::pair{2, "true"}, {1, "false"}}) {
       for (int step = stop + 1; step <= steps; ++step) fs::remove_all(checkpoint_path(run(), step));
       ASSERT_EQ(checkpoint_steps(run()), std::vector<Index>{stop});
       std::vector<std::string> again = often;
       again.push_back(fmt::format("train.recompute={}", recompute));
+      again.emplace_back("train.bucket_blocks=3");
       EXPECT_EQ(train(ranks, again).code, 0);
       EXPECT_EQ(numbers(), all[0]) << ranks;
       EXPECT_TRUE(weights(steps) == bits[0]) << ranks;
     }
+  }
+}
+
+TEST_F(RanksTest, GradientsAreSummedWhileBackwardGoesOn) {
+  for (const bool overlap : {true, false}) {
+    fs::remove_all(run());
+    std::vector<std::string> words = command(2, {"train.steps=2", fmt::format("train.overlap={}", overlap)});
+    words.emplace_back("--profile");
+    const Finished finished = tests::Process(words, {.environment = kEnvironment}).wait();
+    ASSERT_EQ(finished.code, 0) << finished.error;
+    EXPECT_NE(finished.error.find("ms were waited for them"), std::string::npos) << finished.error;
+    std::vector<std::pair<double, double>> backward, buckets;
+    const Json trace = Json::parse(read_file(run() / "trace.json"));
+    for (const Json& event : trace.at("traceEvents").as_array()) {
+      const double start = event.at("ts").as_number(), end = start + event.at("dur").as_number();
+      if (event.at("name").as_string() == "backward") backward.emplace_back(start, end);
+      if (event.at("name").as_string() == "bucket of gradients") buckets.emplace_back(start, end);
+    }
+    ASSERT_FALSE(backward.empty());
+    ASSERT_GE(buckets.size(), 6U);
+    std::size_t within = 0;
+    for (const auto& [start, end] : buckets) {
+      for (const auto& [first, last] : backward) within += first < start && end < last ? 1 : 0;
+    }
+    EXPECT_EQ(within, overlap ? buckets.size() : 0);
+    const Json communication = Json::parse(read_file(run() / "run.json")).at("communication");
+    EXPECT_EQ(communication.at("steps").as_integer(), 2);
+    EXPECT_LE(communication.at("exposed_seconds_per_step").as_number(),
+              communication.at("seconds_per_step").as_number());
+    // Half of the gradients and of the weights, in f32, and little else.
+    const double weights = Json::parse(read_file(run() / "run.json")).at("parameters").as_number();
+    EXPECT_NEAR(communication.at("bytes_sent_per_step").as_number(), 4 * weights, 4 * 65536 * 4);
   }
 }
 
@@ -154,8 +190,9 @@ TEST_F(RanksTest, TheStepsOfAGpuAreSharedToo) {
     std::vector<std::string> bits;
     for (const int ranks : {1, 2}) {
       fs::remove_all(run());
-      const Finished finished = train(ranks, {"device=host_cuda", "precision=" + precision, "train.steps=3",
-                                              "samples.queries=[]", "batch.micro_batches=1", "train.validate_every=0"});
+      const Finished finished =
+          train(ranks, {"device=host_cuda", "precision=" + precision, "train.steps=3", "samples.queries=[]",
+                        "batch.micro_batches=1", "train.validate_every=0", "train.bucket_blocks=1"});
       ASSERT_EQ(finished.code, 0) << finished.error;
       all.push_back(numbers());
       bits.push_back(weights(3));

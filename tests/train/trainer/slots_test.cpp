@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/copy.h"
 #include "core/optim/optimizer.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/random.h"
@@ -61,6 +62,45 @@ TEST(SlotTree, SumsAlongAFixedTree) {
       }
       EXPECT_EQ(parameters[0].gradient().values<float>(), tree_sum(matrix, 0, matrix.size()));
       EXPECT_EQ(parameters[1].gradient().values<float>(), tree_sum(gain, 0, gain.size()));
+      clear_gradients(parameters);
+    }
+  }
+}
+
+TEST(SlotTree, TheLastSlotMayEndPartByPart) {
+  for (const Index slots : {1, 2, 8}) {
+    SCOPED_TRACE(slots);
+    Parameters parameters;
+    parameters.declare("matrix", {kDecayed}, ParameterGroup::decayed);
+    parameters.declare("gain", {kUndecayed}, ParameterGroup::undecayed);
+    parameters.allocate(DType::f32, Device::cpu, true);
+    SlotTree tree(parameters, slots);
+    for (std::uint64_t step = 0; step < 3; ++step) {
+      std::vector<std::vector<float>> matrix;
+      for (Index slot = 0; slot < slots; ++slot) {
+        expect_zero(parameters);
+        EXPECT_EQ(tree.last(), slot + 1 == slots);
+        matrix.push_back(slot_gradient(kDecayed, slot, 100 * step));
+        const Tensor gradient = parameters[0].gradient();
+        if (!tree.last()) {
+          add_to(gradient, matrix.back());
+          tree.finish_slot();
+          continue;
+        }
+        // The end of the matrix is whole before its start has a gradient.
+        const Index middle = 500, all = parameters.gradients(ParameterGroup::decayed).numel();
+        for (Index i = middle; i < kDecayed; ++i)
+          gradient.data<float>()[i] += matrix.back()[static_cast<std::size_t>(i)];
+        const Tensor end = tree.finish_part(ParameterGroup::decayed, {middle, all});
+        tree.finish_part(ParameterGroup::undecayed, {0, parameters.gradients(ParameterGroup::undecayed).numel()});
+        fill(end.span_of(0, {1}), 5);  // it is the caller's
+        for (Index i = 0; i < middle; ++i) gradient.data<float>()[i] += matrix.back()[static_cast<std::size_t>(i)];
+        tree.finish_part(ParameterGroup::decayed, {0, middle});
+        tree.finish_slot();
+      }
+      std::vector<float> expected = tree_sum(matrix, 0, matrix.size());
+      expected[500] = 5;
+      EXPECT_EQ(parameters[0].gradient().values<float>(), expected);
       clear_gradients(parameters);
     }
   }
