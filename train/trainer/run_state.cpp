@@ -72,6 +72,23 @@ bool RunState::note_validation(double loss) {
   return best;
 }
 
+Json to_json(const ProductChoices& products) {
+  Json json;
+  json["library"] = products.library;
+  json["choices"] = Json::object();
+  for (const auto& [shape, algorithm] : products.choices) json["choices"][shape] = algorithm;
+  return json;
+}
+
+ProductChoices read_product_choices(const Json& json) {
+  ProductChoices out;
+  out.library = json.at("library").as_string();
+  for (const auto& [shape, algorithm] : json.at("choices").as_object()) {
+    out.choices.emplace_back(shape, algorithm.as_string());
+  }
+  return out;
+}
+
 Json to_json(const RunState& state, const Recipe& recipe, std::uint64_t data) {
   Json json = Json::object();
   json["program"] = std::string("unfurl ") + program_version();
@@ -88,11 +105,7 @@ Json to_json(const RunState& state, const Recipe& recipe, std::uint64_t data) {
   json["updates"] = state.updates;
   json["gradient_norms"] = state.norms.to_json();
   json["placement"] = state.placement;
-  if (!state.products.library.empty()) {
-    json["products"]["library"] = state.products.library;
-    json["products"]["choices"] = Json::object();
-    for (const auto& [shape, algorithm] : state.products.choices) json["products"]["choices"][shape] = algorithm;
-  }
+  if (!state.products.library.empty()) json["products"] = to_json(state.products);
   return json;
 }
 
@@ -118,12 +131,7 @@ RunState read_run_state(const Json& json, const std::filesystem::path& checkpoin
     state.norms = NormWindow(recipe.train.spikes.window, recipe.train.spikes.threshold);
     if (const Json* norms = json.find("gradient_norms")) state.norms.read(*norms);
     if (const Json* placement = json.find("placement")) state.placement = placement->as_string();
-    if (const Json* products = json.find("products")) {
-      state.products.library = products->at("library").as_string();
-      for (const auto& [shape, algorithm] : products->at("choices").as_object()) {
-        state.products.choices.emplace_back(shape, algorithm.as_string());
-      }
-    }
+    if (const Json* products = json.find("products")) state.products = read_product_choices(*products);
     return state;
   } catch (const UserError&) {
     throw;

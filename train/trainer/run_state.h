@@ -34,6 +34,10 @@ struct RunState {
 /// The state with the recipe and the fingerprint of the data that a run may go on with.
 Json to_json(const RunState& state, const Recipe& recipe, std::uint64_t data);
 
+/// What a checkpoint keeps of the choices, and what it has kept.
+Json to_json(const ProductChoices& products);
+ProductChoices read_product_choices(const Json& json);
+
 /// The state that a checkpoint's state.json holds. Throws UserError where that is of a run that `recipe` or `data`
 /// would not have made, or does not fit the checkpoint it is in.
 RunState read_run_state(const Json& json, const std::filesystem::path& checkpoint, const Recipe& recipe,

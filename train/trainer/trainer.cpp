@@ -67,6 +67,7 @@ class Run {
  private:
   void begin();
   void load(const std::optional<fs::path>& newest);
+  void share_product_choices();
   void restore(const fs::path& checkpoint);
   void start_step();
   void finish_step();
@@ -164,6 +165,7 @@ void Run::begin() {
     if (!path.empty()) newest = path;
   }
   agree(*ranks_, "weights", [&] { load(newest); });
+  if (placement_.device == Device::cuda && ranks_->size() > 1) share_product_choices();
   if (settings_.fresh && is_first()) {  // only now: a mistake in the recipe must not cost the old run
     for (const Index step : checkpoint_steps(folder_)) fs::remove_all(checkpoint_path(folder_, step));
     fs::remove(folder_ / "run.json");
@@ -176,6 +178,18 @@ void Run::begin() {
   Progress::Options options = Progress::standard();
   options.quiet = !is_first();
   progress_ = std::make_unique<Progress>(state_.step, recipe_.train.steps, options);
+}
+
+/// Those of rank 0 for all: the numbers depend on them, and checkpoints keep these alone.
+void Run::share_product_choices() {
+  const std::string text = text_of_rank_0(*ranks_, "products", to_json(product_choices()).dump());
+  agree(*ranks_, "products", [&] {
+    const ProductChoices choices = read_product_choices(Json::parse(text));
+    if (!set_product_choices(choices)) {
+      fail("the matrix library is {}, that of rank 0 is {}; install the same one on all machines",
+           product_choices().library, choices.library);
+    }
+  });
 }
 
 /// From a checkpoint, or anew.
