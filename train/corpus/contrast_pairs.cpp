@@ -40,17 +40,18 @@ std::optional<Pair> contrast_pair(const Pair& pair, const PromptStatistics& stat
   Pair out = pair;
   if (adds_flavors) {
     if (content.segments.size() < 2) return std::nullopt;
-    const auto end =
-        content.segments.begin() + static_cast<std::ptrdiff_t>(draw.between(1, content.segments.size() - 1));
-    out.query = join(std::vector<std::string_view>(content.segments.begin(), end), ", ");
-    out.prefix = "DTL";
+    const auto said = static_cast<std::ptrdiff_t>(draw.between(1, content.segments.size() - 1));
+    out.query = join({content.segments.begin(), content.segments.begin() + said}, ", ");
     out.type = "short";
-    return out;
+    if (draw.chance(0.5)) {
+      out.prefix = "DTL";
+      return out;
+    }
   }
-  out.prompt = pair.query;
+  out.prompt = out.query;
   for (const std::string& flavor : content.flavors) out.prompt += ", " + flavor;
   out.prefix = "FLV";
-  out.content = content_words(pair.query);
+  out.content = content_words(out.query);
   out.flavors = content.flavors;
   return out;
 }

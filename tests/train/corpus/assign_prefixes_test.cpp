@@ -136,15 +136,16 @@ TEST(ContrastPair, HasAnotherPrefixAndWhatItAsksFor) {
   // The flavors that a pair names are believed.
   Pair told = pair_of("a fox, at night, in snow", "a fox, at night, in snow, big eyes", "concrete", "FLV");
   told.flavors = {"big eyes"};
-  std::map<std::string, int> queries;
+  std::map<std::string, int> queries, prefixes;
   for (std::uint64_t item = 0; item < 40; ++item) {
     const auto made = contrast(told, item);
     ASSERT_TRUE(made.has_value());
-    EXPECT_EQ(made->prefix, "DTL");
-    EXPECT_EQ(made->prompt, told.prompt);
-    EXPECT_EQ(prefix_by_rules(*made, statistics, {}, {}), "DTL");
+    EXPECT_EQ(made->prompt, made->prefix == "DTL" ? told.prompt : made->query + ", big eyes");
+    EXPECT_EQ(prefix_by_rules(*made, statistics, {}, {}), made->prefix);
     ++queries[made->query];
+    ++prefixes[made->prefix];
   }
+  EXPECT_EQ(prefixes.size(), 2u) << "DTL and FLV";
   EXPECT_EQ(queries.size(), 2u) << "the first one or two segments";
   EXPECT_TRUE(queries.contains("a fox") && queries.contains("a fox, at night"));
   // Nothing to take away or to add.
