@@ -7,6 +7,7 @@
 #include "core/files.h"
 #include "core/lines.h"
 #include "core/names.h"
+#include "train/corpus/bad_lines.h"
 #include "train/corpus/embeddings.h"
 #include "train/corpus/text.h"
 
@@ -21,8 +22,7 @@ std::vector<std::string> read_lines(const fs::path& path) {
   for (const auto& [number, line] : Lines(text)) {
     lines.emplace_back(trim(line));
     if (!valid_utf8(lines.back())) user_error("{}:{}: invalid UTF-8", path.string(), number);
-    // A bad line cannot be left out silently: its embedding would stay.
-    if (lines.back().empty()) user_error("{}:{}: a flavor is missing: the line is blank", path.string(), number);
+    if (!fault_of_text(lines.back()).empty()) lines.back().clear();  // of no use, as a blank line
   }
   return lines;
 }
@@ -66,6 +66,10 @@ FlavorLists read_flavor_lists(const fs::path& folder) {
     lists.embeddings.reserve(lists.embeddings.size() + rows.size());
     for (std::size_t i = 0; i < lines.size(); ++i) {
       lists.fingerprint = hash_bytes(lines[i], lists.fingerprint);
+      if (lines[i].empty()) {
+        ++lists.unusable;
+        continue;
+      }
       const Index place = places.emplace(lines[i], lists.count()).first->second;
       if (place >= lists.begins[l] && place < lists.count()) {
         ++lists.repeated;

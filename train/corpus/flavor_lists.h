@@ -23,6 +23,7 @@ struct FlavorLists {
   std::vector<Index> same;           // [texts]: the first place of this text, in whichever list
   std::uint64_t fingerprint = 0;     // of all texts and embeddings
   std::size_t repeated = 0;          // lines left out because their list has the text before
+  std::size_t unusable = 0;          // lines left out because they are blank or hold a control character
 
   Index count() const { return static_cast<Index>(texts.size()); }
   const float* row(Index flavor) const { return embeddings.data() + flavor * size; }

@@ -190,8 +190,8 @@ void run_corpus_invert(const InvertOptions& options) {
   fs::remove(parts_folder, ignored);
 
   fmt::print("{} {} -> {}\n", written, plural(static_cast<Index>(written), "prompt"), options.out.string());
-  fmt::print("  flavors   {} in {} {} of {} numbers; {} repeated\n", lists.count(), lists_there,
-             plural(static_cast<Index>(lists_there), "list"), lists.size, lists.repeated);
+  fmt::print("  flavors   {} in {} {} of {} numbers; {} repeated, {} of no use\n", lists.count(), lists_there,
+             plural(static_cast<Index>(lists_there), "list"), lists.size, lists.repeated, lists.unusable);
   for (const auto& [form, n] : forms) fmt::print("  form      {}: {}\n", form, n);
   for (const auto& [source, n] : sources) fmt::print("  source    {}: {}\n", source, n);
   if (without_caption > 0) fmt::print("  dropped   {}: no caption\n", without_caption);

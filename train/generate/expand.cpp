@@ -107,7 +107,10 @@ class Command {
       requests.push_back({fmt::format("expansion {}", item.sample), query, item.text, settings_.seed >> 1});
     }
     std::vector<std::vector<float>> embeddings;
-    for (ImageAnswer& answer : side_->render(requests)) embeddings.push_back(std::move(answer.prompt));
+    for (ImageAnswer& answer : side_->render(requests)) {
+      if (!answer.refused.empty()) fail("the image side makes no image of {}: {}", answer.id, answer.refused);
+      embeddings.push_back(std::move(answer.prompt));
+    }
     std::vector<Expansion> chosen;
     for (const std::size_t i : most_different(embeddings, static_cast<std::size_t>(settings_.count))) {
       chosen.push_back(std::move(result.items[i]));

@@ -56,7 +56,8 @@ class ImageSide::Pool {
   void exchange(ImageSession& session, Batch& batch);
   bool hear(std::string_view line, Batch& batch);
   void accept(Job& job, ImageAnswer answer);
-  void put_back(Job& job, const std::string& why, bool say = true);
+  void put_back(Job& job, const std::string& why, bool say = true, bool answered = false);
+  bool refuse(Job& job, const std::string& why);
   void put_back_all(Batch& batch, const std::string& why);
   void give_up(std::exception_ptr error);
   void say_progress();
@@ -77,6 +78,7 @@ class ImageSide::Pool {
   std::vector<Job> jobs_;
   std::deque<Job*> fresh_, again_;
   std::size_t in_flight_ = 0;  // jobs
+  std::size_t refused_ = 0;    // requests
   std::exception_ptr error_;
   RenderProgress progress_;
   const std::function<void(const RenderProgress&)>* on_progress_ = nullptr;
@@ -172,7 +174,7 @@ void ImageSide::Pool::plan(std::span<const ImageRequest> requests) {
   fresh_.clear();
   again_.clear();
   error_ = nullptr;
-  in_flight_ = 0;
+  in_flight_ = refused_ = 0;
   progress_ = {.done = 0, .total = requests.size(), .cached = 0};
   std::unordered_map<RequestKey, Job*, RequestKeyHash> known;
   for (std::size_t i = 0; i < requests.size(); ++i) {
@@ -326,7 +328,7 @@ bool ImageSide::Pool::hear(std::string_view line, Batch& batch) {
   if (parsed.error.empty()) {
     accept(job, std::move(parsed.answer));
   } else {
-    put_back(job, "its answer " + parsed.error);
+    put_back(job, "its answer " + parsed.error, true, true);
   }
   return batch.out.empty();
 }
@@ -350,14 +352,35 @@ void ImageSide::Pool::accept(Job& job, ImageAnswer answer) {
   changed_.notify_all();
 }
 
-/// A request that failed: it is tried again, or the run ends.
-void ImageSide::Pool::put_back(Job& job, const std::string& why, bool say) {
+/// A request whose answers are of no use; false where there are too many of them.
+bool ImageSide::Pool::refuse(Job& job, const std::string& why) {
+  if (refused_ + 1 + job.others.size() > requests_.size() / 10) return false;
+  refused_ += 1 + job.others.size();
+  const auto answer = [&](std::size_t i) {
+    answers_[i] = {};
+    answers_[i].id = requests_[i].id;
+    answers_[i].refused = why;
+  };
+  answer(job.request);
+  for (const std::size_t i : job.others) answer(i);
+  progress_.done += 1 + job.others.size();
+  say_progress();
+  return true;
+}
+
+/// A request that failed: it is tried again, or refused, or the run ends.
+void ImageSide::Pool::put_back(Job& job, const std::string& why, bool say, bool answered) {
   --in_flight_;
   ++job.attempts;
   const ImageRequest& request = requests_[job.request];
   const std::string text = fmt::format("{}: request {} (prompt {}, seed {}): {}", called(), in_quotes(request.id),
                                        in_quotes(request.prompt), request.seed, why);
   if (job.attempts > config_.retries) {
+    if (answered && refuse(job, why)) {
+      warn("{}, in {} {}; there is no such image", text, job.attempts, plural(job.attempts, "attempt"));
+      changed_.notify_all();
+      return;
+    }
     std::string kept;
     if (cache_) {
       kept = fmt::format("; the {} {} so far are kept in {}", cache_->size(),

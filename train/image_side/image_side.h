@@ -24,6 +24,8 @@ struct ImageAnswer {
   std::vector<float> image, query, prompt;  // embeddings: finite, embedding_size each, as the side gives them
   std::optional<double> aesthetic;          // where the side scores images
   std::string image_file;                   // where the side keeps images; else empty
+  std::string refused = {};                 // why the side makes no such image, as a safety checker says; all else but
+                                            // the id is empty then
 };
 
 /// What the side says of itself.
@@ -65,8 +67,10 @@ class ImageSide {
 
   /// One answer a request, in the order of the requests. Equal requests (query, prompt and seed) are rendered once, and
   /// never again where there is a cache, which belongs to this side's name and version. Requests that fail are tried
-  /// again, alone; where one fails for good, the others that are out are waited for and kept, and Error says what
-  /// happened. `progress` is called from one thread at a time, after each answer.
+  /// again, alone. What the side then still answers with an error, or with an answer of no use, is refused: up to a
+  /// tenth of the requests may be. Where more are, or where one fails for good in another way, those that are out are
+  /// waited for and kept, and Error says what happened. `progress` is called from one thread at a time, after each
+  /// answer.
   std::vector<ImageAnswer> render(std::span<const ImageRequest> requests,
                                   const std::function<void(const RenderProgress&)>& progress = {});
 

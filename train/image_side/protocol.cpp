@@ -50,6 +50,7 @@ std::vector<float> embedding(const Json& json, const char* key, std::int64_t siz
     if (!std::isfinite(number)) fail("has {} in {}, which is no finite number", value.dump(), key);
     out.push_back(number);
   }
+  if (std::ranges::all_of(out, [](float number) { return number == 0; })) fail("has nothing but zeros in {}", key);
   return out;
 }
 

@@ -32,7 +32,7 @@ FrequentFlavors::FrequentFlavors(const std::vector<std::string>& prompts, std::s
 
 std::string FrequentFlavors::prompt(std::string_view query, std::size_t count, std::uint64_t seed,
                                     std::uint64_t sample) const {
-  Draw draw(seed, kFlavors, (hash_bytes(query) + sample) >> 20);
+  Draw draw(hash_bytes(query, seed), kFlavors, sample);
   auto left = flavors_;
   std::string out(query);
   for (std::size_t i = 0; i < count && !left.empty(); ++i) {

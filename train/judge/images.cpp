@@ -13,8 +13,13 @@ constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();
 
 double mean_of(const std::vector<double>& values) {
   double sum = 0;
-  for (const double value : values) sum += value;
-  return values.empty() ? kNothing : sum / static_cast<double>(values.size());
+  std::size_t count = 0;
+  for (const double value : values) {
+    if (std::isnan(value)) continue;
+    sum += value;
+    ++count;
+  }
+  return count == 0 ? kNothing : sum / static_cast<double>(count);
 }
 
 std::vector<double> unit(std::span<const float> x) {
@@ -43,6 +48,11 @@ ImageMetrics image_metrics(std::span<const ImageAnswer> answers) {
   std::vector<double> prompts;
   std::vector<std::vector<double>> units;
   for (const ImageAnswer& answer : answers) {
+    if (!answer.refused.empty()) {
+      out.alignments.push_back(kNothing);
+      out.aesthetics.push_back(kNothing);
+      continue;
+    }
     out.alignments.push_back(cosine(answer.query, answer.image));
     prompts.push_back(cosine(answer.prompt, answer.image));
     out.aesthetics.push_back(answer.aesthetic.value_or(kNothing));

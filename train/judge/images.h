@@ -7,7 +7,8 @@
 
 namespace unfurl::train {
 
-/// Of the images of one query by one system. Means over the images; NaN where the side does not say.
+/// Of the images of one query by one system. Means over the images there are, by those that the side scores; NaN where
+/// there is none.
 struct ImageMetrics {
   std::vector<double> alignments, aesthetics;  // of each image
   double alignment = 0;                        // cosine of query and image

@@ -92,6 +92,13 @@ std::vector<std::pair<std::string, std::string>> concrete_pairs(const std::vecto
   return out;
 }
 
+void check_metric(const HypothesisConfig& hypothesis) {
+  const std::vector<std::string>& names = metric_names();
+  if (std::ranges::find(names, hypothesis.metric) != names.end()) return;
+  user_error("the hypothesis \"{}\" is on the metric \"{}\", which there is not{}; there are {}", hypothesis.name,
+             hypothesis.metric, did_you_mean(hypothesis.metric, names), fmt::join(names, ", "));
+}
+
 class Judge {
  public:
   explicit Judge(const JudgeSettings& settings) : settings_(settings), config_(settings.config) {}
@@ -191,6 +198,10 @@ class Judge {
     std::vector<std::string> out(std::min(n, drawn.size()));
     std::vector<double> best(out.size(), -std::numeric_limits<double>::infinity());
     for (std::size_t i = 0; i < drawn.size(); ++i) {
+      if (!answers[i].refused.empty()) {
+        if (out[i % n].empty()) out[i % n] = drawn[i];  // of several that are all refused, the first
+        continue;
+      }
       check_embeddings(answers[i]);
       const double score = score_of(query.text, drawn[i], answers[i], config_.best_of.score);
       if (score <= best[i % n]) continue;
@@ -216,6 +227,7 @@ class Judge {
     std::vector<std::string> names;
     for (const System& system : systems_) names.push_back(system.name);
     for (const HypothesisConfig& hypothesis : config_.hypotheses) {
+      check_metric(hypothesis);
       for (const std::string* system : {&hypothesis.better, &hypothesis.worse}) {
         const std::string& name = *system;
         if ((name.empty() && system == &hypothesis.worse) || std::ranges::find(names, name) != names.end()) continue;
@@ -452,9 +464,15 @@ void judge(const JudgeSettings& settings) { Judge(settings).run(); }
 
 void combine_judgements(const std::vector<fs::path>& folders, const std::vector<HypothesisConfig>& asked,
                         const JudgeConfig& config, std::uint64_t seed, const fs::path& folder) {
+  for (const HypothesisConfig& hypothesis : asked) check_metric(hypothesis);
   if (folders.size() < 2) user_error("--combine needs the folders of at least two judgements, got {}", folders.size());
   std::vector<Scores> units;
+  std::map<std::string, fs::path> met;  // by content: worlds and seeds that differ never judge alike
   for (const fs::path& path : folders) {
+    const auto [same, is_new] = met.emplace(read_file(path / "queries.jsonl"), path);
+    if (!is_new) {
+      user_error("{} holds the same judgement as {}: each unit counts once", path.string(), same->second.string());
+    }
     units.push_back(read_scores(path / "queries.jsonl"));
     if (units.back().systems != units[0].systems) {
       user_error("{} judged other systems than {}; combine judgements of one recipe", path.string(),

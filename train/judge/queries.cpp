@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
+#include <numeric>
 #include <set>
 
 #include "core/error.h"
@@ -23,23 +25,41 @@ class Collector {
     const std::string id = fmt::format("{:016x}", hash_bytes(text));
     by_type_[type].push_back({id, std::string(text), type, std::move(source)});
   }
-  /// One of each type in turn, in the order in which they came.
+  /// One of each type in turn; of a type, each next one lies far from those before, so that any number of them is
+  /// spread over the whole.
   std::vector<TestQuery> take(std::int64_t most) const {
     std::vector<TestQuery> out;
     for (std::size_t round = 0;; ++round) {
       const std::size_t before = out.size();
       for (const auto& [type, queries] : by_type_) {
         if (most > 0 && static_cast<std::int64_t>(out.size()) == most) return out;
-        if (round < queries.size()) out.push_back(queries[round]);
+        if (round < queries.size()) out.push_back(queries[round * stride(queries.size()) % queries.size()]);
       }
       if (out.size() == before) return out;
     }
   }
 
  private:
+  /// Near the golden section of `size`, and without a common divisor: multiples of it meet all numbers below `size`.
+  static std::size_t stride(std::size_t size) {
+    std::size_t out = std::max<std::size_t>(size * 618 / 1000, 1);
+    while (std::gcd(out, size) != 1) ++out;
+    return out;
+  }
+
   std::set<std::string, std::less<>> met_;
   std::map<std::string, std::vector<TestQuery>> by_type_;
 };
+
+std::vector<std::string_view> cells_of(std::string_view line) {
+  std::vector<std::string_view> out;
+  for (std::size_t at = 0; at <= line.size();) {
+    const std::size_t end = std::min(line.find('\t', at), line.size());
+    out.push_back(line.substr(at, end - at));
+    at = end + 1;
+  }
+  return out;
+}
 
 std::string text_of(const Json& line, const char* key) {
   const Json* const found = line.find(key);
@@ -53,6 +73,7 @@ std::vector<TestQuery> read_queries(const std::filesystem::path& path, std::int6
   const std::string kind = path.extension().string();
   Collector found;
   BadLines bad(path, "query", count_lines(text));
+  std::size_t category = 0;  // the column of a table that is the query's type; 0: none
   for (const auto& [number, line] : Lines(text)) {
     if (const std::string_view fault = fault_of_text(line); !fault.empty() && kind != ".tsv") {
       bad.note(number, fault);
@@ -65,7 +86,13 @@ std::vector<TestQuery> read_queries(const std::filesystem::path& path, std::int6
         bad.note(number, error.what());
       }
     } else if (kind == ".tsv") {
-      if (number > 1) found.add(line.substr(0, line.find('\t')));
+      const std::vector<std::string_view> cells = cells_of(line);
+      if (number == 1) {
+        const auto named = std::ranges::find_if(cells, [](auto cell) { return lower(trim(cell)) == "category"; });
+        category = static_cast<std::size_t>(named - cells.begin());
+      } else {
+        found.add(cells[0], category > 0 && category < cells.size() ? std::string(trim(cells[category])) : "");
+      }
     } else {
       found.add(line);
     }

@@ -20,6 +20,15 @@ constexpr const char* kTexts[] = {"system", "query_id", "query", "type", "source
 
 }  // namespace
 
+const std::vector<std::string>& metric_names() {
+  static const std::vector<std::string> names = {
+      "aesthetic",     "alignment",      "prompt_alignment",  "diversity",     "win_aesthetic",
+      "win_alignment", "best_aesthetic", "best_alignment",    "words",         "ended",
+      "content_added", "content_kept",   "content_unchanged", "flavors_added", "unknown_words",
+      "self_bleu",     "distinct_1",     "distinct_2"};
+  return names;
+}
+
 std::vector<double> Scores::numbers(const std::string& system, const std::string& metric) const {
   const auto found = of.find(system);
   if (found == of.end()) user_error("no system \"{}\" was judged{}", system, did_you_mean(system, systems));

@@ -14,6 +14,9 @@ namespace unfurl::train {
 /// One system's numbers by name of the metric, one a query; NaN where there is none.
 using Numbers = std::map<std::string, std::vector<double>>;
 
+/// The metrics that a judgement can have.
+const std::vector<std::string>& metric_names();
+
 struct Scores {
   std::vector<TestQuery> queries;
   std::vector<std::string> systems;  // in the order in which they are shown

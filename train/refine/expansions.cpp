@@ -9,6 +9,7 @@
 #include "core/files.h"
 #include "kernels/thread_pool.h"
 #include "train/corpus/fields.h"
+#include "train/corpus/text.h"
 #include "train/generate/expand_many.h"
 #include "train/generate/steps.h"
 #include "train/generate/tokenizer_codec.h"
@@ -67,10 +68,14 @@ ExpandedQuery parse_line(std::string_view text, const std::filesystem::path& fil
 std::vector<ExpandedQuery> queries_of(const SplitPairs& data, Side side, Index max_queries, std::uint64_t seed,
                                       bool pairs) {
   std::vector<ExpandedQuery> out;
-  std::unordered_set<std::string> known;
+  std::unordered_set<std::string> known, of_test;
+  for (std::size_t i = 0; i < data.pairs.size(); ++i) {
+    if (data.split.sides[i] == Side::test) of_test.insert(lower(trim(data.pairs[i].query)));
+  }
   for (std::size_t i = 0; i < data.pairs.size(); ++i) {
     const Pair& pair = data.pairs[i];
     if (data.split.sides[i] != side || pair.type == "copy") continue;
+    if (of_test.contains(lower(trim(pair.query)))) continue;
     const std::string what = pairs ? pair.query + '\n' + pair.prompt : pair.query;
     ExpandedQuery query{.key = fmt::format("{:016x}", hash_bytes(what)),
                         .query = pair.query,

@@ -33,7 +33,8 @@ struct ExpandedQuery {
 };
 
 /// The different queries on one side of the data, each with the type, id and source of its first pair, without those of
-/// type "copy", which are random words; `max_queries` of them drawn by seed (0: all), in the order of the data. With
+/// type "copy", which are random words, and without those that a pair of the test side has too (short ones, as
+/// "someone", belong to many prompts); `max_queries` of them drawn by seed (0: all), in the order of the data. With
 /// `pairs`: one for each different pair instead, with its prompt.
 std::vector<ExpandedQuery> queries_of(const SplitPairs& data, Side side, Index max_queries, std::uint64_t seed,
                                       bool pairs = false);

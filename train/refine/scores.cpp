@@ -25,6 +25,8 @@ bool is_wanted(const ScoreTerm& term, const RefineRecipe& config, bool images) {
 void read_line(const std::string& text, ScoredPrompt& prompt) {
   const Json line = parse_object_line(text);
   if (required_text(line, "key") != prompt.key()) fail("is of another prompt");
+  prompt.refused = line.find("refused") != nullptr;
+  if (prompt.refused) return;
   for (const auto& [name, value] : line.at("terms").as_object()) prompt.terms[name] = value.as_number();
 }
 
@@ -82,6 +84,15 @@ void score_prompts(std::vector<ScoredPrompt>& prompts, const RefineRecipe& confi
     for (std::size_t i = begin; i < end; ++i) {
       ScoredPrompt& prompt = prompts[i];
       const ImageAnswer& answer = answers[i - begin];
+      if (prompt.refused = !answer.refused.empty(); prompt.refused) {
+        lines += Json(Json::Object{{"key", prompt.key()},
+                                   {"query", prompt.query->query},
+                                   {"prompt", prompt.prompt},
+                                   {"refused", answer.refused}})
+                     .dump() +
+                 '\n';
+        continue;
+      }
       if (side != nullptr) check_embeddings(answer);
       Json terms = Json::object();
       for (const ScoreTerm& term : score_terms()) {
@@ -105,6 +116,8 @@ void score_prompts(std::vector<ScoredPrompt>& prompts, const RefineRecipe& confi
     progress.update(static_cast<std::int64_t>(end));
   }
   log.sync();
+  const std::size_t refused = std::erase_if(prompts, [](const ScoredPrompt& prompt) { return prompt.refused; });
+  if (refused > 0) info("{} prompts are left out: the image side made no image of them", refused);
 }
 
 double score_of(const ScoredPrompt& prompt, const std::vector<ScoreTermRecipe>& terms) {

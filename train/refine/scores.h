@@ -23,6 +23,7 @@ struct ScoredPrompt {
   std::string prompt;
   Index sample = 0;
   std::map<std::string, double> terms;  // by name
+  bool refused = false;                 // the image side makes no image of it
 
   std::string key() const { return query->key + '/' + std::to_string(sample); }
 };
@@ -33,7 +34,8 @@ std::vector<ScoredPrompt> prompts_of(std::span<const ExpandedQuery> queries, boo
 /// True where one of the terms needs the image side.
 bool needs_images(const RefineRecipe& config);
 
-/// Fills in the terms; what the file has is taken from there, the rest appended. `side` is null where no images are
+/// Fills in the terms; what the file has is taken from there, the rest appended. Prompts of which the side makes no
+/// image are taken out, and stand in the file with "refused" instead of "terms". `side` is null where no images are
 /// needed. Throws Error where an answer is unfit (check_embeddings), a term is not finite, or the file is not of these
 /// prompts.
 void score_prompts(std::vector<ScoredPrompt>& prompts, const RefineRecipe& config, ImageSide* side, std::uint64_t seed,

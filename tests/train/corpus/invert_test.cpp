@@ -228,6 +228,20 @@ class InvertCommand : public testing::Test {
   InvertOptions options;
 };
 
+TEST_F(InvertCommand, LinesOfNoUseAreLeftOutWithTheirRows) {
+  write_file(folder / "lists/flavors.txt", "oil\n\n\bmoebius\nink\n");
+  write_file(folder / "lists/flavors.npy", npy_bytes(normal(4 * 6, 1), 4, 6));
+  const FlavorLists lists = read_flavor_lists(folder / "lists");
+  EXPECT_EQ(lists.unusable, 2U);
+  EXPECT_EQ(lists.texts[0], "oil");
+  EXPECT_EQ(lists.texts[1], "ink");
+  const std::vector<float> rows = normal(4 * 6, 1);
+  for (Index i = 0; i < 6; ++i) {  // of length 1
+    EXPECT_NEAR(lists.row(1)[i] * rows[3 * 6], lists.row(1)[0] * rows[static_cast<std::size_t>(3 * 6 + i)], 1e-5);
+  }
+  EXPECT_NE(run().find("2 of no use"), std::string::npos);
+}
+
 TEST_F(InvertCommand, WritesPromptsAndCountsWhatItDrops) {
   const std::string out = run();
   EXPECT_NE(out.find("5 prompts -> "), std::string::npos) << out;

@@ -338,6 +338,7 @@ TEST(ImageSide, BadAnswersAreAskedForAgainThenNamed) {
       {"nan", "a['image_embedding'][2] = float('nan')", "has \"NaN\" in image_embedding, which is no finite number"},
       {"infinite", "a['prompt_embedding'][0] = 1e39", "has 1e+39 in prompt_embedding, which is no finite number"},
       {"text", "a['query_embedding'][0] = 'x'", "has \"x\" in query_embedding, which is no finite number"},
+      {"zeros", "a['image_embedding'] = [0, 0, 0, 0]", "has nothing but zeros in image_embedding"},
       {"size", "a['query_embedding'] += [1]", "has 5 numbers in query_embedding, and its hello says 4"},
       {"missing", "del a['prompt_embedding']", "has no prompt_embedding"},
       {"score", "a['aesthetic'] = float('inf')", "has an aesthetic that"},
@@ -370,6 +371,27 @@ TEST(ImageSide, BadAnswersAreAskedForAgainThenNamed) {
     EXPECT_EQ(bad.error.find('\n'), std::string::npos) << bad.error;
     EXPECT_GE(bad.cached, 1u);
   }
+}
+
+TEST(ImageSide, MayRefuseATenthOfTheImages) {
+  const FakeSide side(
+      "hello()\nfor b in batches():\n  for r in b:\n    a = answer(r)\n"
+      "    if int(r['prompt'].split()[1]) % 16 == 5: a = {'id': a['id'], 'error': 'unsafe'}\n    say(a)\n");
+  ImageSideConfig config = side.config();
+  config.retries = 1;
+  const std::vector<ImageRequest> asked = requests(48);
+  testing::internal::CaptureStderr();
+  const std::vector<ImageAnswer> answers = ImageSide(config).render(asked);
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("says \"unsafe\", in 2 attempts; there is no such image"), std::string::npos) << log;
+  ASSERT_EQ(answers.size(), asked.size());
+  for (std::size_t i = 0; i < answers.size(); ++i) {
+    EXPECT_EQ(answers[i].id, asked[i].id);
+    EXPECT_EQ(answers[i].refused.empty(), i % 16 != 5) << i;
+    EXPECT_EQ(answers[i].image.empty(), i % 16 == 5) << i;
+  }
+  const Bad bad = render_badly(side, config, 9);  // one is more than a tenth
+  EXPECT_NE(bad.error.find("says \"unsafe\", in 2 attempts"), std::string::npos) << bad.error;
 }
 
 TEST(ImageSide, BadHellosAreNamed) {

@@ -231,6 +231,18 @@ TEST_F(JudgeTest, AHypothesisOnNobodyEndsBeforeTheWork) {
       << found.error;
 }
 
+TEST_F(JudgeTest, AHypothesisIsOnAMetricThatThereIs) {
+  write_file(*folder_ / "metric.yaml",
+             "judge: {hypotheses: [{name: h, better: tiny, worse: straight, metric: aesthetics}]}\n");
+  const tests::Finished found =
+      tests::run_process({tests::unfurl_binary(), "judge", "--combine", "a", "b", "--hypotheses",
+                          (*folder_ / "metric.yaml").string(), "--out", (*folder_ / "metric").string()});
+  EXPECT_NE(found.code, 0);
+  EXPECT_NE(found.error.find("the metric \"aesthetics\", which there is not; did you mean \"aesthetic\"?"),
+            std::string::npos)
+      << found.error;
+}
+
 TEST_F(JudgeTest, ASideWithoutAestheticsHasNoneToShow) {
   const tests::Finished found = judge(*folder_ / "blind", "blind");
   ASSERT_EQ(found.code, 0) << found.error;
@@ -262,6 +274,11 @@ TEST_F(JudgeTest, JudgementsOfSeveralWorldsAreOne) {
   EXPECT_NE(json.at("hypotheses").as_array().at(0).at("verdict").as_string(), "");
   EXPECT_NE(found.out.find("units that find it"), std::string::npos);
   EXPECT_NE(found.out.find("over 2 units of world and training seed"), std::string::npos);
+  std::vector<std::string> twice = command;
+  twice[4] = twice[3];
+  const tests::Finished same = tests::Process(twice).wait();
+  EXPECT_NE(same.code, 0);
+  EXPECT_NE(same.error.find("each unit counts once"), std::string::npos) << same.error;
 }
 
 TEST_F(JudgeTest, MistakesAreOneLine) {

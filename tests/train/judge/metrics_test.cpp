@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "core/files.h"
 #include "tests/support/expect_error.h"
@@ -66,6 +67,14 @@ TEST(ImageMetricsTest, ByHand) {
   EXPECT_DOUBLE_EQ(found.diversity, 0.5);  // each is sqrt(1/2) from (1/2, 1/2)
   EXPECT_TRUE(std::isnan(image_metrics(std::vector{image({1, 0}, {})}).aesthetic));
   EXPECT_TRUE(std::isnan(image_metrics(std::vector{image({1, 0}, {})}).diversity));
+  // An image that the side refuses counts nowhere.
+  ImageAnswer refused;
+  refused.refused = "unsafe";
+  const ImageMetrics without = image_metrics(std::vector{answers[0], refused, answers[1]});
+  EXPECT_DOUBLE_EQ(without.alignment, found.alignment);
+  EXPECT_DOUBLE_EQ(without.aesthetic, found.aesthetic);
+  EXPECT_DOUBLE_EQ(without.diversity, found.diversity);
+  EXPECT_TRUE(std::isnan(without.alignments[1]) && std::isnan(without.aesthetics[1]));
   EXPECT_EQ(cosine(std::vector<float>{0, 0}, std::vector<float>{1, 0}), 0);
   EXPECT_DOUBLE_EQ(wins(std::vector<double>{1, 2, kNothing}, std::vector<double>{0, 2, 5}), 0.75);
   EXPECT_TRUE(std::isnan(wins(std::vector<double>{kNothing}, std::vector<double>{1})));
@@ -82,6 +91,9 @@ TEST(ControlsTest, FlavorsAreThoseOfTheTrainingPromptsAndCount) {
   EXPECT_TRUE(prompt == "a fox, oil painting, sharp focus" || prompt == "a fox, sharp focus, oil painting") << prompt;
   EXPECT_EQ(flavors.prompt("a fox", 0, 1, 0), "a fox");
   EXPECT_EQ(flavors.prompt("a fox", 1, 1, 3), flavors.prompt("a fox", 1, 1, 3));
+  std::set<std::string> drawn;
+  for (std::uint64_t sample = 0; sample < 20; ++sample) drawn.insert(flavors.prompt("a fox", 1, 1, sample));
+  EXPECT_EQ(drawn.size(), 2U) << "each sample is a draw of its own";
   EXPECT_EQ(added_segments("a fox", "a fox, oil painting, sharp focus"), 2U);
   EXPECT_EQ(added_segments("a fox", "the fox, oil"), 1U);
 }
@@ -101,6 +113,20 @@ TEST(QueriesTest, ReadEveryKindOfFile) {
   EXPECT_EQ(read_queries(folder / "q.txt", 0)[1].text, "a dog");
   write_file(folder / "q.tsv", "Prompt\tCategory\na \"quoted\" fox\tAnimals\n");
   EXPECT_EQ(read_queries(folder / "q.tsv", 0)[0].text, "a \"quoted\" fox");
+  EXPECT_EQ(read_queries(folder / "q.tsv", 0)[0].type, "Animals");
+  // Few of many come from everywhere in the file, and so do the first of them.
+  std::string many;
+  for (int i = 0; i < 100; ++i) many += "query " + std::to_string(i) + "\n";
+  write_file(folder / "many.txt", many);
+  std::set<std::string> all;
+  std::array<int, 4> quarters{};
+  const auto spread = read_queries(folder / "many.txt", 0);
+  for (std::size_t i = 0; i < spread.size(); ++i) {
+    all.insert(spread[i].text);
+    if (i < 12) ++quarters[std::stoul(spread[i].text.substr(6)) / 25];
+  }
+  EXPECT_EQ(all.size(), 100U);
+  for (const int count : quarters) EXPECT_GE(count, 2);
   std::string lines;
   for (int i = 0; i < 9; ++i)
     lines += "{\"query\": \"a" + std::to_string(i) + "\", \"prompt\": \"p\", \"type\": \"short\"}\n";
