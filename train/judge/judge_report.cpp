@@ -180,10 +180,11 @@ Judgement show_judgement(const std::vector<Scores>& units, const std::vector<Tes
       if (units.size() > 1) table.back().push_back(fmt::format("{} of {}", test.found, units.size()));
       json["hypotheses"].push_back(std::move(one));
     }
-    pages.add(
-        "Hypotheses", table,
-        "written down before; supported: the whole interval is above 0 and the mean at least the smallest effect; "
-        "refuted: the whole interval is below the smallest effect");
+    pages.add("Hypotheses", table,
+              "written down before, each meant as \"by at least the smallest effect\"; supported: the whole interval "
+              "is above 0 and "
+              "the mean at least the smallest effect; "
+              "refuted: the whole interval is below the smallest effect");
   }
   pages.add(
       "Images", table_of(units, systems, kImageColumns, page.bootstrap, json["systems"]),

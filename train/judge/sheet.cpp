@@ -147,7 +147,11 @@ class Sheet {
       warn("{} is replaced: votes on the sheet that it was the key of cannot be read any more", key.string());
     }
     const std::string page =
-        sheet_page(sheet, simulated_ && with_images_ > 0 ? "The images come from a simulated image side." : "", shown);
+        sheet_page(sheet,
+                   !simulated_        ? ""
+                   : with_images_ > 0 ? "The images come from a simulated image side."
+                                      : "The judgement is of a simulated image side, whose images nobody can see.",
+                   shown);
     write_file(key, text);
     write_file(settings_.folder / "sheet.html", page);
     if (page.size() > kLargePage) warn("the page has {} MB: browsers may be slow", page.size() >> 20);

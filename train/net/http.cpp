@@ -10,6 +10,8 @@
 namespace unfurl::train {
 namespace {
 
+constexpr std::size_t kLongestBody = std::size_t{256} << 20;
+
 struct Place {
   std::string server, path;  // "http://host:port", "/path"
 };
@@ -60,11 +62,25 @@ HttpAnswer send_http(const HttpRequest& request) {
   client.set_connection_timeout(std::min<time_t>(whole + 1, 30));
   client.set_read_timeout(whole, part);
   client.set_write_timeout(whole, part);
-  httplib::Headers headers(request.headers.begin(), request.headers.end());
-  const httplib::Result result = request.post ? client.Post(place.path, headers, request.body, request.content_type)
-                                              : client.Get(place.path, headers);
+  httplib::Request sent;
+  sent.method = request.post ? "POST" : "GET";
+  sent.path = place.path;
+  sent.headers = httplib::Headers(request.headers.begin(), request.headers.end());
+  if (request.post) {
+    sent.body = request.body;
+    sent.set_header("Content-Type", request.content_type);
+  }
+  HttpAnswer answer;
+  bool endless = false;
+  sent.content_receiver = [&](const char* data, std::size_t size, std::uint64_t, std::uint64_t) {
+    endless = answer.body.size() + size > kLongestBody;
+    if (!endless) answer.body.append(data, size);
+    return !endless;
+  };
+  const httplib::Result result = client.send(sent);
+  if (endless) fail("the answer is longer than {} MiB", kLongestBody >> 20);
   if (!result) fail("{}", reason(result.error(), request.timeout_seconds));
-  HttpAnswer answer{.status = result->status, .body = result->body};
+  answer.status = result->status;
   answer.headers.assign(result->headers.begin(), result->headers.end());
   return answer;
 }
