@@ -17,7 +17,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little);
 
 constexpr std::array<char, 8> kMagic = {'U', 'N', 'F', 'S', 'H', 'A', 'R', 'D'};
-constexpr std::uint64_t kVersion = 1;
+constexpr std::uint64_t kVersion = 2;
 constexpr Index kTokenFields = 2, kTextFields = 5;
 constexpr Index kTextsPerTask = 64;
 
@@ -42,8 +42,8 @@ std::uint64_t header_hash(Header header) {
 }
 
 std::string extras(const Pair& pair) {
-  if (pair.content.empty() && pair.flavors.empty()) return {};
-  Json json = Json::object();
+  if (pair.content.empty() && pair.flavors.empty() && pair.source.empty()) return {};
+  Json json = Json::Object{{"source", pair.source}};
   for (const auto& [name, list] : {std::pair{"content", &pair.content}, std::pair{"flavors", &pair.flavors}}) {
     Json words = Json::array();
     for (const std::string& word : *list) words.push_back(word);
@@ -209,6 +209,7 @@ Pair Shard::pair(Index i) const {
   if (prefix(i) >= 0) out.prefix = kPrefixes[static_cast<std::size_t>(prefix(i) - Tokenizer::kFirstPrefix)].name;
   if (const std::string_view json = text_range(i, 4); !json.empty()) {
     const Json parsed = Json::parse(json);
+    out.source = parsed.at("source").as_string();
     for (const Json& word : parsed.at("content").as_array()) out.content.push_back(word.as_string());
     for (const Json& word : parsed.at("flavors").as_array()) out.flavors.push_back(word.as_string());
   }

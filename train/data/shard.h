@@ -5,7 +5,7 @@
 //   text ends    [examples, 5] uint64: where the texts end
 //   tokens       [tokens] int32
 //   prefixes     [examples] int32: piece of the prefix, or -1
-//   text         UTF-8: query, prompt, id, type, and content and flavors as JSON ("" where there are none)
+//   text         UTF-8: query, prompt, id, type, and source, content and flavors as JSON ("" for none)
 //
 // Numbers are little-endian.
 //

@@ -318,6 +318,7 @@ class Judge {
     side_name_ = hello.name + " " + hello.version;
     scores_.queries = queries_;
     scores_.simulated = hello.simulated;
+    scores_.world = side_name_;
     if (hello.simulated) info("the image side {} is simulated: no real image is behind any of the figures", side_name_);
     std::vector<ImageRequest> requests;
     for (const System& system : systems_) {
@@ -414,7 +415,7 @@ class Judge {
     JudgementPage page;
     page.title = "unfurl: judgement" + std::string(scores_.simulated ? " (simulated)" : "");
     page.image_side = side_name_;
-    page.inference = "over queries only: one world, one training seed";
+    page.inference = "over queries only, those of one prompt together: one world, one training seed";
     for (const System& system : systems_) page.about.emplace_back(system.name, system.about);
     if (!chat_) page.about.emplace_back(kFewShot, "a language model with examples: n/a, no endpoint was given");
     if (!chooser_) page.about.emplace_back(kBestOf, "the best of several prompts by score: n/a, no side was given");
@@ -483,7 +484,10 @@ void combine_judgements(const std::vector<fs::path>& folders, const std::vector<
   JudgementPage page;
   page.title = "unfurl: judgements of several worlds" + std::string(units[0].simulated ? " (simulated)" : "");
   page.image_side = fmt::format("those of {} judgements", folders.size());
-  page.inference = fmt::format("over {} units of world and training seed, then their queries", folders.size());
+  std::set<std::string> worlds;
+  for (const Scores& unit : units) worlds.insert(unit.world);
+  page.inference = fmt::format("over worlds ({}), their training seeds ({} in all) and their queries", worlds.size(),
+                               folders.size());
   page.bootstrap = bootstrap;
   for (const std::string& system : units[0].systems) page.models.push_back(system);
   const Judgement shown = show_judgement(units, test_hypotheses(units, asked, bootstrap), page);

@@ -47,22 +47,12 @@ std::string shown(const Estimate& estimate, int digits) {
   return fmt::format("{:.{}f} [{:.{}f}, {:.{}f}]", estimate.mean, digits, estimate.low, digits, estimate.high, digits);
 }
 
+/// Of a metric; with `minus`, of its difference to that system's.
 Estimate over(const std::vector<Scores>& units, const std::string& system, const std::string& metric,
-              const Bootstrap& bootstrap) {
-  std::vector<std::vector<double>> values;
-  for (const Scores& unit : units) values.push_back(unit.numbers(system, metric));
-  return values.size() == 1 ? estimate(values[0], bootstrap) : estimate_nested(values, bootstrap);
-}
-
-Estimate between(const std::vector<Scores>& units, const std::string& a, const std::string& b,
-                 const std::string& metric, const Bootstrap& bootstrap) {
-  std::vector<std::vector<double>> x, y;
-  for (const Scores& unit : units) {
-    x.push_back(unit.numbers(a, metric));
-    y.push_back(unit.numbers(b, metric));
-  }
-  const auto by = differences(x, y);
-  return by.size() == 1 ? estimate(by[0], bootstrap) : estimate_nested(by, bootstrap);
+              const Bootstrap& bootstrap, const std::string& minus = {}) {
+  std::vector<Unit> values;
+  for (const Scores& unit : units) values.push_back(unit.unit(system, metric, minus));
+  return estimate(values, bootstrap);
 }
 
 Json to_json(const Estimate& estimate) {
@@ -95,6 +85,7 @@ Table table_of(const std::vector<Scores>& units, const std::vector<std::string>&
 Scores only(const Scores& all, const std::function<bool(const TestQuery&)>& wanted) {
   Scores out;
   out.systems = all.systems;
+  out.world = all.world;
   for (std::size_t q = 0; q < all.queries.size(); ++q) {
     if (!wanted(all.queries[q])) continue;
     out.queries.push_back(all.queries[q]);
@@ -197,7 +188,7 @@ Judgement show_judgement(const std::vector<Scores>& units, const std::vector<Tes
     if (system == "straight" || !first.of.contains("straight")) continue;
     std::vector<std::string> row = {system};
     for (const auto& [metric, digits] : {std::pair{"aesthetic", 3}, {"alignment", 4}, {"diversity", 5}}) {
-      const Estimate estimated = between(units, system, "straight", metric, page.bootstrap);
+      const Estimate estimated = over(units, system, metric, page.bootstrap, "straight");
       row.push_back(shown(estimated, digits));
       json["minus_straight"][system][metric] = to_json(estimated);
     }
@@ -266,7 +257,7 @@ Judgement show_judgement(const std::vector<Scores>& units, const std::vector<Tes
                                          {"words", 2},
                                          {"content_unchanged", 3},
                                          {"content_added", 2}}) {
-      const Estimate estimated = between(units, system, system.substr(0, at), metric, page.bootstrap);
+      const Estimate estimated = over(units, system, metric, page.bootstrap, system.substr(0, at));
       row.push_back(shown(estimated, digits));
       json["prefixes"][system][metric] = to_json(estimated);
     }

@@ -19,11 +19,11 @@ namespace {
 
 class Collector {
  public:
-  void add(std::string_view text, std::string type = {}, std::string source = {}) {
+  void add(std::string_view text, std::string type = {}, std::string source = {}, std::string group = {}) {
     text = trim(text);
     if (text.empty() || type == "copy" || !met_.emplace(text).second) return;
     const std::string id = fmt::format("{:016x}", hash_bytes(text));
-    by_type_[type].push_back({id, std::string(text), type, std::move(source)});
+    by_type_[type].push_back({id, std::string(text), type, std::move(source), std::move(group)});
   }
   /// One of each type in turn; of a type, each next one lies far from those before, so that any number of them is
   /// spread over the whole.
@@ -81,7 +81,7 @@ std::vector<TestQuery> read_queries(const std::filesystem::path& path, std::int6
       if (trim(line).empty()) continue;
       try {
         const Json json = Json::parse(line);
-        found.add(json.at("query").as_string(), text_of(json, "type"), text_of(json, "source"));
+        found.add(json.at("query").as_string(), text_of(json, "type"), text_of(json, "source"), text_of(json, "id"));
       } catch (const Error& error) {
         bad.note(number, error.what());
       }
@@ -108,7 +108,8 @@ std::vector<TestQuery> held_out_queries(const std::vector<Source>& sources, std:
   Collector found;
   for (const Source& source : sources) {
     for (Index i = 0; i < source.shard->size(); ++i) {
-      found.add(source.shard->query(i), std::string(source.shard->type(i)));
+      const Pair pair = source.shard->pair(i);
+      found.add(pair.query, pair.type, pair.source, pair.id.empty() ? pair.prompt : pair.id);
     }
   }
   return found.take(most);

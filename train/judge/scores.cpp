@@ -16,7 +16,7 @@ namespace unfurl::train {
 namespace {
 
 constexpr double kNothing = std::numeric_limits<double>::quiet_NaN();
-constexpr const char* kTexts[] = {"system", "query_id", "query", "type", "source"};
+constexpr const char* kTexts[] = {"system", "query_id", "query", "type", "source", "group", "world"};
 
 }  // namespace
 
@@ -38,14 +38,25 @@ std::vector<double> Scores::numbers(const std::string& system, const std::string
   return out;
 }
 
+Unit Scores::unit(const std::string& system, const std::string& metric, const std::string& minus) const {
+  Unit out{numbers(system, metric), {}, world};
+  if (!minus.empty()) {
+    const std::vector<double> other = numbers(minus, metric);
+    for (std::size_t q = 0; q < out.values.size(); ++q) out.values[q] -= other[q];
+  }
+  for (const TestQuery& query : queries) out.groups.push_back(query.group);
+  return out;
+}
+
 void write_scores(const std::filesystem::path& path, const Scores& scores) {
   FileWriter file(path);
   for (const std::string& system : scores.systems) {
     const Numbers& numbers = scores.of.at(system);
     for (std::size_t q = 0; q < scores.queries.size(); ++q) {
       const TestQuery& query = scores.queries[q];
-      Json line = Json::Object{{"system", system},   {"query_id", query.id},   {"query", query.text},
-                               {"type", query.type}, {"source", query.source}, {"simulated", scores.simulated}};
+      Json line = Json::Object{{"system", system},      {"query_id", query.id},         {"query", query.text},
+                               {"type", query.type},    {"source", query.source},       {"group", query.group},
+                               {"world", scores.world}, {"simulated", scores.simulated}};
       bool any = false;
       for (const auto& [metric, values] : numbers) {
         if (q >= values.size()) continue;
@@ -68,10 +79,11 @@ Scores read_scores(const std::filesystem::path& path) {
       const std::string system = line.at("system").as_string(), id = line.at("query_id").as_string();
       const auto [place, is_new] = places.emplace(id, out.queries.size());
       if (is_new) {
-        out.queries.push_back(
-            {id, line.at("query").as_string(), line.at("type").as_string(), line.at("source").as_string()});
+        out.queries.push_back({id, line.at("query").as_string(), line.at("type").as_string(),
+                               line.at("source").as_string(), line.at("group").as_string()});
       }
       out.simulated = line.at("simulated").as_bool();
+      out.world = line.at("world").as_string();
       if (!out.of.contains(system)) out.systems.push_back(system);
       for (const auto& [key, value] : line.as_object()) {
         if (std::ranges::find(kTexts, key) != std::end(kTexts) || key == "simulated") continue;
@@ -93,17 +105,13 @@ std::vector<Tested> test_hypotheses(const std::vector<Scores>& units, const std:
                                     const Bootstrap& bootstrap) {
   std::vector<Tested> out;
   for (const HypothesisConfig& hypothesis : hypotheses) {
-    std::vector<std::vector<double>> better, worse;
-    for (const Scores& unit : units) {
-      better.push_back(unit.numbers(hypothesis.better, hypothesis.metric));
-      worse.push_back(hypothesis.worse.empty() ? std::vector<double>(better.back().size(), 0.0)
-                                               : unit.numbers(hypothesis.worse, hypothesis.metric));
-    }
-    const auto by = differences(better, worse);
-    const Estimate estimated = by.size() == 1 ? estimate(by[0], bootstrap) : estimate_nested(by, bootstrap);
+    std::vector<Unit> by;
+    for (const Scores& unit : units) by.push_back(unit.unit(hypothesis.better, hypothesis.metric, hypothesis.worse));
+    const Estimate estimated = estimate(by, bootstrap);
     Tested tested{hypothesis, estimated, judge_difference(estimated, hypothesis.smallest)};
-    for (const std::vector<double>& unit : by) {
-      tested.found += judge_difference(estimate(unit, bootstrap), hypothesis.smallest) == Verdict::supported ? 1 : 0;
+    for (const Unit& unit : by) {
+      const Estimate alone = estimate(std::vector<Unit>{unit}, bootstrap);
+      tested.found += judge_difference(alone, hypothesis.smallest) == Verdict::supported ? 1 : 0;
     }
     out.push_back(std::move(tested));
   }

@@ -22,12 +22,16 @@ struct Scores {
   std::vector<std::string> systems;  // in the order in which they are shown
   std::map<std::string, Numbers> of;
   bool simulated = false;
+  std::string world;  // what made the images: name and version of the image side
 
   /// The numbers of a system, over all queries; NaN where it has none. Throws UserError for a system that is not there.
   std::vector<double> numbers(const std::string& system, const std::string& metric) const;
+  /// The same, less those of `minus` query by query where that is not "", as they go into statistics.
+  Unit unit(const std::string& system, const std::string& metric, const std::string& minus = {}) const;
 };
 
-/// One JSON object a line: {"system", "query_id", "query", "type", "source", "simulated", METRIC: number or null ...}.
+/// One JSON object a line: {"system", "query_id", "query", "type", "source", "group", "world", "simulated",
+/// METRIC: number or null ...}.
 void write_scores(const std::filesystem::path& path, const Scores& scores);
 /// Throws UserError for a file that is none of them.
 Scores read_scores(const std::filesystem::path& path);

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
-#include "core/error.h"
 #include "train/corpus/draw.h"
 
 namespace unfurl::train {
@@ -12,10 +12,42 @@ namespace {
 
 constexpr std::uint32_t kResample = 7001;
 
-double mean_of(const std::vector<double>& values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return sum / static_cast<double>(values.size());
+/// Values that are drawn together.
+struct Group {
+  double sum = 0, count = 0;
+  Group& operator+=(const Group& other) {
+    sum += other.sum;
+    count += other.count;
+    return *this;
+  }
+};
+using World = std::vector<std::vector<Group>>;  // [unit, group]
+
+/// Without what is missing.
+std::vector<Group> groups_of(const Unit& unit) {
+  std::vector<Group> out;
+  std::map<std::string, std::size_t> places;
+  for (std::size_t i = 0; i < unit.values.size(); ++i) {
+    if (!std::isfinite(unit.values[i])) continue;
+    std::size_t place = out.size();
+    if (i < unit.groups.size() && !unit.groups[i].empty()) place = places.emplace(unit.groups[i], place).first->second;
+    if (place == out.size()) out.emplace_back();
+    out[place] += {unit.values[i], 1};
+  }
+  return out;
+}
+
+std::vector<World> worlds_of(const std::vector<Unit>& units) {
+  std::vector<World> out;
+  std::map<std::string, std::size_t> places;
+  for (const Unit& unit : units) {
+    std::vector<Group> groups = groups_of(unit);
+    if (groups.empty()) continue;
+    const std::size_t place = places.emplace(unit.world, out.size()).first->second;
+    if (place == out.size()) out.emplace_back();
+    out[place].push_back(std::move(groups));
+  }
+  return out;
 }
 
 /// From the means of the resamples.
@@ -33,64 +65,40 @@ void set_interval(Estimate& estimate, std::vector<double>& means, double confide
 
 }  // namespace
 
-Estimate estimate(std::span<const double> values, const Bootstrap& bootstrap) {
-  std::vector<double> known;
-  std::copy_if(values.begin(), values.end(), std::back_inserter(known), [](double x) { return std::isfinite(x); });
+Estimate estimate(std::vector<double> values, const Bootstrap& bootstrap) {
+  return estimate(std::vector<Unit>{{std::move(values), {}, {}}}, bootstrap);
+}
+
+Estimate estimate(const std::vector<Unit>& units, const Bootstrap& bootstrap) {
+  const std::vector<World> worlds = worlds_of(units);
   Estimate out;
-  out.count = known.size();
-  if (known.empty()) return out;
-  out.mean = mean_of(known);
-  std::vector<double> means;
-  for (std::int64_t round = 0; round < bootstrap.resamples; ++round) {
-    Draw draw(bootstrap.seed, kResample, static_cast<std::uint64_t>(round));
-    double sum = 0;
-    for (std::size_t i = 0; i < known.size(); ++i) sum += known[draw.below(known.size())];
-    means.push_back(sum / static_cast<double>(known.size()));
-  }
-  set_interval(out, means, bootstrap.confidence);
-  return out;
-}
-
-Estimate estimate_difference(std::span<const double> a, std::span<const double> b, const Bootstrap& bootstrap) {
-  require(a.size() == b.size(), "estimate_difference: {} values and {}", a.size(), b.size());
-  std::vector<double> by;
-  for (std::size_t i = 0; i < a.size(); ++i) by.push_back(a[i] - b[i]);
-  return estimate(by, bootstrap);
-}
-
-std::vector<std::vector<double>> differences(const std::vector<std::vector<double>>& a,
-                                             const std::vector<std::vector<double>>& b) {
-  require(a.size() == b.size(), "differences: {} units and {}", a.size(), b.size());
-  std::vector<std::vector<double>> out(a.size());
-  for (std::size_t u = 0; u < a.size(); ++u) {
-    require(a[u].size() == b[u].size(), "differences: unit {} has {} values and {}", u, a[u].size(), b[u].size());
-    for (std::size_t i = 0; i < a[u].size(); ++i) out[u].push_back(a[u][i] - b[u][i]);
-  }
-  return out;
-}
-
-Estimate estimate_nested(const std::vector<std::vector<double>>& units, const Bootstrap& bootstrap) {
-  std::vector<std::vector<double>> known;
-  Estimate out;
-  for (const std::vector<double>& unit : units) {
-    std::vector<double> finite;
-    std::copy_if(unit.begin(), unit.end(), std::back_inserter(finite), [](double x) { return std::isfinite(x); });
-    out.count += finite.size();
-    if (!finite.empty()) known.push_back(std::move(finite));
-  }
-  if (known.empty()) return out;
-  for (const auto& unit : known) out.mean += mean_of(unit) / static_cast<double>(known.size());
-  std::vector<double> means;
-  for (std::int64_t round = 0; round < bootstrap.resamples; ++round) {
-    Draw draw(bootstrap.seed, kResample, static_cast<std::uint64_t>(round));
-    double total = 0;
-    for (std::size_t u = 0; u < known.size(); ++u) {
-      const std::vector<double>& unit = known[draw.below(known.size())];
-      double sum = 0;
-      for (std::size_t i = 0; i < unit.size(); ++i) sum += unit[draw.below(unit.size())];
-      total += sum / static_cast<double>(unit.size());
+  double weight = 0;
+  for (const World& world : worlds) {
+    for (const auto& unit : world) {
+      Group whole;
+      for (const Group& group : unit) whole += group;
+      out.count += static_cast<std::size_t>(whole.count);
+      out.mean += whole.sum / whole.count;
+      ++weight;
     }
-    means.push_back(total / static_cast<double>(known.size()));
+  }
+  if (out.count == 0) return out;
+  out.mean /= weight;
+  std::vector<double> means;
+  for (std::int64_t round = 0; round < bootstrap.resamples; ++round) {
+    Draw draw(bootstrap.seed, kResample, static_cast<std::uint64_t>(round));
+    double total = 0, drawn = 0;
+    for (std::size_t w = 0; w < worlds.size(); ++w) {
+      const World& world = worlds[draw.below(worlds.size())];
+      for (std::size_t u = 0; u < world.size(); ++u) {
+        const std::vector<Group>& unit = world[draw.below(world.size())];
+        Group whole;
+        for (std::size_t g = 0; g < unit.size(); ++g) whole += unit[draw.below(unit.size())];
+        total += whole.sum / whole.count;
+        ++drawn;
+      }
+    }
+    means.push_back(total / drawn);
   }
   set_interval(out, means, bootstrap.confidence);
   return out;

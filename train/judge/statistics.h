@@ -20,19 +20,20 @@ struct Estimate {
   bool defined() const { return count > 0; }
 };
 
-/// Of the values, each drawn with equal chance. Values that are not finite count as missing.
-Estimate estimate(std::span<const double> values, const Bootstrap& bootstrap);
+/// What one training run showed in one world.
+struct Unit {
+  std::vector<double> values;       // those that are not finite count as missing
+  std::vector<std::string> groups;  // of each value; values of a group are drawn together. None: each by itself
+  std::string world;                // units of one world are drawn together
+};
 
-/// Of a_i - b_i, drawn in pairs; pairs with a missing side are left out. Equally long.
-Estimate estimate_difference(std::span<const double> a, std::span<const double> b, const Bootstrap& bootstrap);
+/// Of the values, each drawn with equal chance.
+Estimate estimate(std::vector<double> values, const Bootstrap& bootstrap);
 
-/// Of the mean over units of each unit's mean: units are drawn, then the values of each drawn unit. The interval then
-/// holds for other units (worlds, training seeds), not only for other queries.
-Estimate estimate_nested(const std::vector<std::vector<double>>& units, const Bootstrap& bootstrap);
-
-/// Differences by index, unit by unit; NaN where a side is missing. Units and values pair up by position.
-std::vector<std::vector<double>> differences(const std::vector<std::vector<double>>& a,
-                                             const std::vector<std::vector<double>>& b);
+/// Of the mean over units of each unit's mean. Worlds are drawn, then units of each drawn world, then groups of values
+/// of each drawn unit: the interval holds for other worlds, training seeds and queries. A unit alone in its world, and
+/// a world alone, are always drawn: of one unit the interval is over its groups alone.
+Estimate estimate(const std::vector<Unit>& units, const Bootstrap& bootstrap);
 
 enum class Verdict { supported, refuted, undecided };
 

@@ -273,7 +273,7 @@ TEST_F(JudgeTest, JudgementsOfSeveralWorldsAreOne) {
   EXPECT_EQ(json.at("units").as_integer(), 2);
   EXPECT_NE(json.at("hypotheses").as_array().at(0).at("verdict").as_string(), "");
   EXPECT_NE(found.out.find("units that find it"), std::string::npos);
-  EXPECT_NE(found.out.find("over 2 units of world and training seed"), std::string::npos);
+  EXPECT_NE(found.out.find("over worlds (1), their training seeds (2 in all)"), std::string::npos);
   std::vector<std::string> twice = command;
   twice[4] = twice[3];
   const tests::Finished same = tests::Process(twice).wait();

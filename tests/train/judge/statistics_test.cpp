@@ -31,9 +31,10 @@ std::vector<Scores> worlds(std::uint64_t seed, int count, int queries, double ef
     Draw draw(seed, 99, static_cast<std::uint64_t>(w));
     Scores unit;
     unit.systems = {"a", "b"};
+    unit.world = std::to_string(w);
     const double of_world = 0.02 * normal(draw);
     for (int q = 0; q < queries; ++q) {
-      unit.queries.push_back({std::to_string(q), "query", "", ""});
+      unit.queries.push_back({std::to_string(q), "query", "", "", ""});
       const double hard = normal(draw);
       unit.of["a"]["alignment"].push_back(hard + effect + of_world + 0.1 * normal(draw));
       unit.of["b"]["alignment"].push_back(hard + 0.1 * normal(draw));
@@ -54,19 +55,20 @@ TEST(StatisticsTest, MeansAndIntervalsOfHandMadeValues) {
   EXPECT_EQ(pair.count, 2U);
   EXPECT_EQ(pair.low, 1);
   EXPECT_EQ(pair.high, 3);
-  EXPECT_FALSE(estimate({}, {}).defined());
+  EXPECT_FALSE(estimate(std::vector<double>{}, {}).defined());
   EXPECT_FALSE(estimate(std::vector<double>{kNothing}, {}).defined());
 }
 
 TEST(StatisticsTest, PairsTakeOutWhatBothSidesShare) {
   Draw draw(1, 98, 0);
-  std::vector<double> a, b;
+  Scores scores;
+  scores.queries.resize(50);
   for (int i = 0; i < 50; ++i) {
     const double hard = 100 * normal(draw);
-    a.push_back(hard + 1);
-    b.push_back(hard);
+    scores.of["a"]["alignment"].push_back(hard + 1);
+    scores.of["b"]["alignment"].push_back(hard);
   }
-  const Estimate found = estimate_difference(a, b, {});
+  const Estimate found = estimate({scores.unit("a", "alignment", "b")}, {});
   EXPECT_NEAR(found.low, 1, 1e-9);
   EXPECT_NEAR(found.high, 1, 1e-9);
 }
@@ -85,12 +87,45 @@ TEST(StatisticsTest, IntervalsCoverTheTruthAboutAsOftenAsTheySay) {
 }
 
 TEST(StatisticsTest, NestedIntervalsAreWiderWhereUnitsDiffer) {
-  std::vector<std::vector<double>> units;
-  for (int u = 0; u < 5; ++u) units.push_back(std::vector<double>(100, u));
-  const Estimate nested = estimate_nested(units, {});
+  std::vector<Unit> units;
+  for (int u = 0; u < 5; ++u) units.push_back({std::vector<double>(100, u), {}, std::to_string(u)});
+  const Estimate nested = estimate(units, {});
   EXPECT_EQ(nested.mean, 2);
   EXPECT_LT(nested.low, 1.3);
   EXPECT_GT(nested.high, 2.7);
+}
+
+TEST(StatisticsTest, UnitsOfOneWorldAreDrawnTogether) {
+  // Nine units, and what differs is the world: as wide as of three units, not as of nine.
+  std::vector<Unit> by_world, apart;
+  for (int u = 0; u < 9; ++u) {
+    const std::vector<double> values(20, u / 3);
+    by_world.push_back({values, {}, std::to_string(u / 3)});
+    apart.push_back({values, {}, std::to_string(u)});
+  }
+  const Estimate together = estimate(by_world, {}), each = estimate(apart, {});
+  EXPECT_EQ(together.mean, 1);
+  EXPECT_EQ(together.low, 0);  // thrice the same world: one draw in 27
+  EXPECT_EQ(together.high, 2);
+  EXPECT_GT(each.low, 0.3);
+  EXPECT_LT(each.high, 1.7);
+}
+
+TEST(StatisticsTest, ValuesOfAGroupAreDrawnTogether) {
+  Unit unit;
+  for (int i = 0; i < 400; ++i) {
+    unit.values.push_back(i / 100 % 2);
+    unit.groups.push_back(std::to_string(i / 100));
+  }
+  const Estimate grouped = estimate({unit}, {}), each = estimate(unit.values, {});
+  EXPECT_EQ(grouped.mean, 0.5);
+  EXPECT_EQ(grouped.count, 400U);
+  EXPECT_EQ(grouped.low, 0);  // four draws: all of them 0 in one of 16
+  EXPECT_EQ(grouped.high, 1);
+  EXPECT_GT(each.low, 0.4);
+  EXPECT_LT(each.high, 0.6);
+  unit.values[399] = kNothing;  // a mean over values, not over groups
+  EXPECT_DOUBLE_EQ(estimate({unit}, {}).mean, 199.0 / 399);
 }
 
 TEST(StatisticsTest, APlantedEffectIsFoundAndANullWorldShowsNone) {
