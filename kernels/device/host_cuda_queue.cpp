@@ -2,11 +2,14 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <exception>
 #include <mutex>
 #include <new>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 
 #include "kernels/device/runtime.h"
@@ -38,20 +41,31 @@ class HostCudaQueue::Late {
     work_.push_back(std::move(work));
     ++added_;
   }
-  /// The first `count` that were ever added. Work that fails is gone, and what is behind it waits on.
+  /// The first `count` that were ever added. Work that fails is gone, and what is behind it waits on. Nothing is locked
+  /// while work runs: it may wait for work of another queue, which waits for earlier work of this.
   void run(std::size_t count) {
-    const std::lock_guard lock(mutex_);
-    while (begun_ < count) {
+    std::unique_lock lock(mutex_);
+    while (done_ < count) {
+      if (runner_ == std::this_thread::get_id()) return;  // asked for by this queue's own work, which comes after it
+      if (runner_ != std::thread::id()) {
+        changed_.wait(lock);
+        continue;
+      }
       const std::function<void()> work = std::move(work_.front());
       work_.pop_front();
-      const std::size_t number = ++begun_;
+      runner_ = std::this_thread::get_id();
+      lock.unlock();
+      std::exception_ptr failed;
       try {
         work();
       } catch (...) {
-        done_ = number;
-        throw;
+        failed = std::current_exception();
       }
-      done_ = number;
+      lock.lock();
+      runner_ = {};
+      ++done_;
+      changed_.notify_all();
+      if (failed) std::rethrow_exception(failed);
     }
   }
   /// Any thread may ask, while work runs too.
@@ -66,9 +80,11 @@ class HostCudaQueue::Late {
   }
 
  private:
-  mutable std::recursive_mutex mutex_;  // work may wait for work of another queue that waits for earlier work of this
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::thread::id runner_;  // of the work that runs, if any
   std::deque<std::function<void()>> work_;
-  std::size_t added_ = 0, begun_ = 0;
+  std::size_t added_ = 0;
   std::atomic<std::size_t> done_{0};
 };
 
