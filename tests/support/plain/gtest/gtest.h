@@ -3,6 +3,7 @@
 // instrumented, with the tests. Used in place of <gtest/gtest.h> by the preset host-cuda-msan.
 #pragma once
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <string>
@@ -145,10 +146,17 @@ bool throws(const Body& body, const Exception*) {
   return false;
 }
 
-/// argument: run only the tests whose "Suite.Name" contains it.
+inline int number_of(const char* variable, int standard) {
+  const char* const value = std::getenv(variable);
+  return value == nullptr ? standard : std::atoi(value);
+}
+
+/// argument: run only the tests whose "Suite.Name" contains it. Of them, the part that GoogleTest's variables ask for.
 inline int run_all(const char* wanted) {
-  int run = 0;
+  const int parts = number_of("GTEST_TOTAL_SHARDS", 1), part = number_of("GTEST_SHARD_INDEX", 0);
+  int run = 0, number = 0;
   for (const Case& test : cases()) {
+    if (number++ % parts != part) continue;
     const std::string name = std::string(test.suite) + "." + test.name;
     if (wanted != nullptr && std::strstr(name.c_str(), wanted) == nullptr) continue;
     std::printf("%s\n", name.c_str());
