@@ -120,7 +120,7 @@ ExpansionsFile read_judged_expansions(const std::filesystem::path& file) {
       }
       const std::string &system = line.at("system").as_string(), &id = line.at("query_id").as_string();
       if (!out.texts.contains(system)) out.systems.push_back(system);
-      if (system == out.systems[0]) out.queries.push_back({id, line.at("query").as_string(), {}, {}});
+      if (system == out.systems[0]) out.queries.push_back({.id = id, .text = line.at("query").as_string()});
       std::vector<std::string>& texts = out.texts[system][id];
       for (const Json& prompt : line.at("prompts").as_array()) texts.push_back(prompt.at("text").as_string());
     } catch (const Error& error) {

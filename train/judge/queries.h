@@ -12,9 +12,9 @@ namespace unfurl::train {
 struct TestQuery {
   std::string id;  // of the query: a hash of its text
   std::string text;
-  std::string type;    // how the query was made, "" where unknown
-  std::string source;  // "natural" or "generated" where the file says so
-  std::string group;   // queries of one prompt have the same and count as one draw; "": a group of its own
+  std::string type = {};    // how the query was made, "" where unknown
+  std::string source = {};  // "natural" or "generated" where the file says so
+  std::string group = {};   // queries of one prompt have the same and count as one draw; "": a group of its own
 };
 
 /// From a file: pairs or objects with a "query" in .jsonl (copy pairs left out), the first column below its head in
