@@ -55,6 +55,20 @@ Estimate over(const std::vector<Scores>& units, const std::string& system, const
   return estimate(values, bootstrap);
 }
 
+/// On the queries for which the system `like` has images alone.
+Estimate over_those(const std::vector<Scores>& units, const std::string& system, const std::string& metric,
+                    const std::string& like, const Bootstrap& bootstrap) {
+  std::vector<Unit> values;
+  for (const Scores& unit : units) {
+    values.push_back(unit.unit(system, metric));
+    const std::vector<double> there = unit.numbers(like, "alignment");
+    for (std::size_t q = 0; q < there.size(); ++q) {
+      if (!std::isfinite(there[q])) values.back().values[q] = there[q];
+    }
+  }
+  return estimate(values, bootstrap);
+}
+
 Json to_json(const Estimate& estimate) {
   if (!estimate.defined()) return {};
   return Json::Object{{"mean", estimate.mean}, {"low", estimate.low}, {"high", estimate.high}};
@@ -224,25 +238,38 @@ Judgement show_judgement(const std::vector<Scores>& units, const std::vector<Tes
     pages.add(by_type ? "By type of query" : "By source of the query", table);
   }
 
+  // All on the queries that the models are drawn for at other temperatures.
   std::vector<Series> frontier;
   Table frontier_table = {{"system", "temperature", "alignment", "diversity", "aesthetics"}};
+  std::string like;
+  const auto add_point = [&](const std::string& name, const std::string& temperature, const std::string& system,
+                             Series& series) {
+    const Estimate x = over_those(units, system, "alignment", like, page.bootstrap),
+                   y = over_those(units, system, "diversity", like, page.bootstrap),
+                   z = over_those(units, system, "aesthetic", like, page.bootstrap);
+    series.points.emplace_back(x.mean, y.mean);
+    frontier_table.push_back({name, temperature, shown(x, 4), shown(y, 5), shown(z, 3)});
+    json["frontier"][name][temperature] =
+        Json::Object{{"alignment", to_json(x)}, {"diversity", to_json(y)}, {"aesthetic", to_json(z)}};
+  };
   for (const std::string& model : page.models) {
-    Series series{model, {}, true};
+    Series series{model, {}, true};  // by temperature
     for (const std::string& system : first.systems) {
       if (!system.starts_with(model + " @")) continue;
-      const std::string temperature = system.substr(model.size() + 2);
-      const Estimate x = over(units, system, "alignment", page.bootstrap),
-                     y = over(units, system, "diversity", page.bootstrap),
-                     z = over(units, system, "aesthetic", page.bootstrap);
-      series.points.emplace_back(x.mean, y.mean);
-      frontier_table.push_back({model, temperature, shown(x, 4), shown(y, 5), shown(z, 3)});
-      json["frontier"][model][temperature] =
-          Json::Object{{"alignment", to_json(x)}, {"diversity", to_json(y)}, {"aesthetic", to_json(z)}};
+      like = system;
+      add_point(model, system.substr(model.size() + 2), system, series);
     }
-    std::sort(series.points.begin(), series.points.end());
     if (!series.points.empty()) frontier.push_back(std::move(series));
   }
-  pages.add("Diversity against alignment by temperature", frontier_table);
+  for (const std::string& system : systems) {
+    const auto is_drawn_warmer = [&](const std::string& other) { return other.starts_with(system + " @"); };
+    if (like.empty() || std::ranges::any_of(first.systems, is_drawn_warmer)) continue;
+    Series series{system, {}, true};
+    add_point(system, "-", system, series);
+    frontier.push_back(std::move(series));
+  }
+  pages.add("Diversity against alignment by temperature", frontier_table,
+            "on the same queries; random text is the most diverse: diversity says something beside alignment alone");
   if (!frontier.empty()) pages.html().add_chart("Frontier: diversity over alignment", "alignment", frontier);
 
   Table prefixed = {{"prefix minus none", "aesthetics", "alignment", "diversity", "words", "content unchanged",

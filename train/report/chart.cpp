@@ -9,9 +9,9 @@
 namespace unfurl::train {
 namespace {
 
-constexpr double kWidth = 520, kHeight = 260, kLeft = 58, kRight = 22, kTop = 22, kBottom = 34;
+constexpr double kWidth = 520, kPlot = 204, kLeft = 58, kRight = 22, kTop = 22, kBottom = 34, kRow = 16;
 constexpr std::size_t kMostPoints = 500;  // more than a screen shows only make the file large
-constexpr int kColours = 4;
+constexpr std::size_t kColours = 8;       // beyond them lines are dashed
 
 using Points = std::vector<std::pair<double, double>>;
 
@@ -78,12 +78,33 @@ std::string label(double value, double step) {
   return fmt::format("{:.6g}", value);
 }
 
+struct Label {
+  double x = 0, y = 0;
+};
+
+/// Where the names of the lines stand, in rows that fit the width; those that have none stand nowhere.
+std::vector<Label> legend_of(const std::vector<Series>& series, double& height) {
+  std::vector<Label> out;
+  Label next{kLeft, 9};
+  for (const Series& one : series) {
+    const double width = 30 + 6.2 * static_cast<double>(one.name.size());
+    if (next.x > kLeft && next.x + width > kWidth + 10) next = {kLeft, next.y + kRow};
+    out.push_back(next);
+    if (!one.name.empty() && !one.faint) next.x += width;
+  }
+  height = next.y + kTop - 9;
+  return out;
+}
+
 }  // namespace
 
 std::string svg_chart(std::string_view x_name, const std::vector<Series>& series) {
   std::vector<Points> lines;
   Axis across{.pixel_low = kLeft, .pixel_high = kWidth - kRight};
-  Axis up{.pixel_low = kHeight - kBottom, .pixel_high = kTop};
+  double top = kTop;
+  const std::vector<Label> legend = legend_of(series, top);
+  const double full_height = top + kPlot + kBottom;
+  Axis up{.pixel_low = top + kPlot, .pixel_high = top};
   for (const Series& one : series) {
     lines.push_back(thinned(finite(one.points)));
     for (const auto& [x, y] : lines.back()) {
@@ -94,7 +115,7 @@ std::string svg_chart(std::string_view x_name, const std::vector<Series>& series
   across.widen();
   up.widen();
 
-  std::string out = fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\">\n", kWidth, kHeight);
+  std::string out = fmt::format("<svg viewBox=\"0 0 {} {}\" role=\"img\">\n", kWidth, full_height);
   const double dy = up.step(7), dx = across.step(7);
   for (double y = std::ceil(up.low / dy) * dy; y <= up.high + dy / 1e6; y += dy) {
     out += fmt::format(
@@ -104,17 +125,17 @@ std::string svg_chart(std::string_view x_name, const std::vector<Series>& series
   }
   for (double x = std::ceil(across.low / dx) * dx; x <= across.high + dx / 1e6; x += dx) {
     out += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n", across.pixel(x),
-                       kHeight - kBottom + 16, label(x, dx));
+                       top + kPlot + 16, label(x, dx));
   }
-  out += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n", kWidth - kRight, kHeight - 4,
+  out += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n", kWidth - kRight, full_height - 4,
                      escape_html(x_name));
 
-  double legend = kLeft;
   for (std::size_t i = 0; i < lines.size(); ++i) {
     // A faint line lies below the one it is the raw form of, in that one's colour: the first.
-    const int colour = series[i].faint ? 0 : static_cast<int>(i) % kColours;
+    const std::size_t colour = series[i].faint ? 0 : i % kColours;
+    const char* const form = series[i].faint ? " faint" : i / kColours % 2 == 1 ? " dashed" : "";
     if (!lines[i].empty()) {
-      out += fmt::format("<polyline class=\"s k{}{}\" points=\"", colour, series[i].faint ? " faint" : "");
+      out += fmt::format("<polyline class=\"s k{}{}\" points=\"", colour, form);
       for (const auto& [x, y] : lines[i]) out += fmt::format("{:.1f},{:.1f} ", across.pixel(x), up.pixel(y));
       out.back() = '"';
       out += "/>\n";
@@ -127,10 +148,10 @@ std::string svg_chart(std::string_view x_name, const std::vector<Series>& series
       }
     }
     if (!series[i].name.empty() && !series[i].faint && series.size() > 1) {
+      const auto [x, y] = legend[i];
       out +=
-          fmt::format("<circle class=\"f{}\" cx=\"{:.1f}\" cy=\"9\" r=\"4\"/><text x=\"{:.1f}\" y=\"13\">{}</text>\n",
-                      colour, legend + 4, legend + 12, escape_html(series[i].name));
-      legend += 30 + 6.2 * static_cast<double>(series[i].name.size());
+          fmt::format("<circle class=\"f{}\" cx=\"{:.1f}\" cy=\"{}\" r=\"4\"/><text x=\"{:.1f}\" y=\"{}\">{}</text>\n",
+                      colour, x + 4, y, x + 12, y + 4, escape_html(series[i].name));
     }
   }
   return out + "</svg>";

@@ -13,8 +13,8 @@ namespace unfurl::train {
 namespace {
 
 constexpr const char* kStyle = R"(
-:root{--ink:#1d2430;--dim:#667085;--line:#e3e6ec;--page:#fff;--tile:#f6f7f9;--c0:#2f6fdf;--c1:#e0662b;--c2:#2a9d6f;--c3:#9a4fd0}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e9ef;--dim:#98a2b3;--line:#323845;--page:#15181e;--tile:#1e222b;--c0:#6ea0ff;--c1:#ff9a63;--c2:#5ccb9b;--c3:#c58bf2}}
+:root{--ink:#1d2430;--dim:#667085;--line:#e3e6ec;--page:#fff;--tile:#f6f7f9;--c0:#2f6fdf;--c1:#e0662b;--c2:#2a9d6f;--c3:#9a4fd0;--c4:#0f9aa8;--c5:#c2357a;--c6:#94731c;--c7:#667085}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9ef;--dim:#98a2b3;--line:#323845;--page:#15181e;--tile:#1e222b;--c0:#6ea0ff;--c1:#ff9a63;--c2:#5ccb9b;--c3:#c58bf2;--c4:#4cc9d6;--c5:#f07ab0;--c6:#d6b24c;--c7:#98a2b3}}
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:1080px;margin:0 auto;padding:24px}
 h1{margin:0 0 4px;font-size:26px}h2{margin:32px 0 8px;font-size:18px}h3{margin:16px 0 4px;font-size:15px}
 p{margin:4px 0;color:var(--dim)}
@@ -25,8 +25,8 @@ p{margin:4px 0;color:var(--dim)}
 th{color:var(--dim);font-weight:600;font-size:13px}td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 svg{width:100%;height:auto;font:11px system-ui,sans-serif}svg text{fill:var(--dim)}.grid{stroke:var(--line)}
 .s{fill:none;stroke-width:1.6;stroke-linejoin:round}.faint{opacity:.3;stroke-width:1}
-.k0{stroke:var(--c0)}.k1{stroke:var(--c1)}.k2{stroke:var(--c2)}.k3{stroke:var(--c3)}
-.f0{fill:var(--c0)}.f1{fill:var(--c1)}.f2{fill:var(--c2)}.f3{fill:var(--c3)}
+.k0{stroke:var(--c0)}.k1{stroke:var(--c1)}.k2{stroke:var(--c2)}.k3{stroke:var(--c3)}.k4{stroke:var(--c4)}.k5{stroke:var(--c5)}.k6{stroke:var(--c6)}.k7{stroke:var(--c7)}.dashed{stroke-dasharray:5 3}
+.f0{fill:var(--c0)}.f1{fill:var(--c1)}.f2{fill:var(--c2)}.f3{fill:var(--c3)}.f4{fill:var(--c4)}.f5{fill:var(--c5)}.f6{fill:var(--c6)}.f7{fill:var(--c7)}
 details{margin:8px 0}summary{cursor:pointer}pre{background:var(--tile);padding:12px;border-radius:8px;overflow-x:auto;font-size:13px}
 ol{margin:4px 0 12px;padding-left:28px}code{font-size:13px}
 )";

@@ -13,7 +13,7 @@ namespace unfurl::train {
 /// One line of a chart.
 struct Series {
   std::string name;
-  std::vector<std::pair<double, double>> points;  // x rising; points that are not finite are left out
+  std::vector<std::pair<double, double>> points;  // joined in order; those that are not finite are left out
   bool dots = false;                              // a dot on each point
   bool faint = false;
 };

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <set>
 
 #include "core/error.h"
 #include "core/files.h"
@@ -55,6 +56,22 @@ TEST(SvgChart, DrawsInsideItsFrameAndThinsOut) {
   EXPECT_EQ(count(svg, "<polyline"), 1u);
   EXPECT_EQ(svg.find("nan"), std::string::npos);
   EXPECT_GE(count(svg, "class=\"grid\""), 3u);
+}
+
+TEST(SvgChart, ManyNamesStandInRowsAndAreToldApart) {
+  std::vector<Series> series;
+  for (int i = 0; i < 12; ++i) {
+    series.push_back({.name = "random_filter_" + std::to_string(i), .points = {{0, i}, {1, 2 * i}}});
+  }
+  const std::string svg = svg_chart("step", series);
+  EXPECT_EQ(count(svg, "<polyline"), 12u);
+  EXPECT_EQ(count(svg, "dashed"), 4u);
+  EXPECT_NE(svg.find("random_filter_11"), std::string::npos);
+  std::set<std::string> rows;  // of three names of 15 characters
+  for (std::size_t at = svg.find("cy=\""); at != std::string::npos; at = svg.find("cy=\"", at + 1)) {
+    rows.insert(svg.substr(at, svg.find('"', at + 4) - at));
+  }
+  EXPECT_EQ(rows.size(), 4u);
 }
 
 TEST(SvgChart, OddSeries) {
