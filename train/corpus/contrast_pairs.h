@@ -13,8 +13,8 @@
 namespace unfurl::train {
 
 /// Of a pair labelled FLV whose prompt has several segments of content: the first of them as the query, as many as
-/// `draw` says, and either the same prompt, which adds the others: DTL; or that query with the prompt's flavors: FLV. Of
-/// pairs with DTL, ABST, GRD, SPCT and those without a prefix: the same query, and as the prompt that query with the
+/// `draw` says, and either the same prompt, which adds the others: DTL; or that query with the prompt's flavors: FLV.
+/// Of pairs with DTL, ABST, GRD, SPCT and those without a prefix: the same query, and as the prompt that query with the
 /// flavors of the pair's: FLV. Of all others (HAST, RFT, MSTP, copies), and where the parts are not there, none.
 std::optional<Pair> contrast_pair(const Pair& pair, const PromptStatistics& statistics, Draw& draw);
 
