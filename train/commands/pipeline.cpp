@@ -101,12 +101,13 @@ std::vector<std::vector<std::string>> expansion_lines(const Stage& stage, std::s
     Expander expander(*session, codec);
     const SampleConfig& config = stage.recipe.samples;
     const ExpandSettings settings = expand_settings(config, stage.recipe.seed);
-    text += fmt::format("\n{}\n", run.recipe.name);
+    const std::string name = run.recipe.name + (run.simulated ? " (simulated data)" : "");
+    text += fmt::format("\n{}\n", name);
     for (const std::string& query : config.queries) {
       text += fmt::format("  {}\n", query);
       for (const Expansion& expansion : expand_or_return(expander, query, settings).items) {
         text += fmt::format("    - {}\n", expansion.text);
-        rows.push_back({run.recipe.name, query, expansion.text});
+        rows.push_back({name, query, expansion.text});
       }
     }
   }
@@ -148,7 +149,9 @@ void run_eval_stage(const Stage& stage) {
   std::string text =
       "held-out bits per byte (opening: of the prompts that open with their query, as verbatim expansions do)\n" +
       text_table(table);
-  HtmlReport report("unfurl: " + stage.name, "held-out bits per byte of each model");
+  const bool simulated = std::ranges::any_of(runs, &RunEvaluation::simulated);
+  HtmlReport report("unfurl: " + stage.name + (simulated ? ": SIMULATED data" : ""),
+                    "held-out bits per byte of each model");
   report.add_table("Models", table.front(), {table.begin() + 1, table.end()},
                    "Bits per byte: free, of the prompt given the query; forced, where the query's tokens cost nothing; "
                    "after, of what follows the query; unseen, prompts with under a quarter of their 6-grams in the "

@@ -123,11 +123,15 @@ std::string keep_by_score(const AestheticOptions& options, std::vector<Verdict>&
 /// Writes images.jsonl, embeddings.safetensors and dropped.jsonl.
 void write(const AestheticOptions& options, const ImageList& list, const std::vector<Verdict>& verdicts,
            const EmbeddingFile* file, Index kept, const std::string& missing_source) {
+  const bool simulated_file = file != nullptr && file->simulated();
+  const bool simulated =
+      simulated_file || std::ranges::any_of(list.images, [](const ImageRecord& image) { return image.simulated; });
   FileWriter images(options.out / "images.jsonl"), dropped(options.out / "dropped.jsonl");
   std::optional<SafetensorsWriter> embeddings;
   if (file != nullptr) {
     embeddings.emplace(options.out / "embeddings.safetensors",
-                       std::vector<SafetensorsWriter::Header>{{"embeddings", FileDType::F32, {kept, file->cols()}}});
+                       std::vector<SafetensorsWriter::Header>{{"embeddings", FileDType::F32, {kept, file->cols()}}},
+                       simulated ? FileMetadata{{"simulated", "true"}} : FileMetadata{});
   }
   std::vector<float> row(file == nullptr ? 0 : static_cast<std::size_t>(file->cols()));
   for (std::size_t i = 0; i < verdicts.size(); ++i) {
@@ -136,12 +140,14 @@ void write(const AestheticOptions& options, const ImageList& list, const std::ve
     if (!verdict.why.empty()) {
       Json::Object object{{"id", image.id}, {"why", verdict.why}};
       if (verdict.score) object.emplace_back("aesthetic", *verdict.score);
+      if (simulated_file || image.simulated) object.emplace_back("simulated", true);
       dropped.write(Json(std::move(object)).dump() + "\n");
       continue;
     }
     Json object = Json::parse(image.line);
     if (image.source.empty()) object["source"] = missing_source;
     if (verdict.score) object["aesthetic"] = *verdict.score;
+    if (simulated_file) object["simulated"] = true;
     images.write(object.dump() + "\n");
     if (file == nullptr) continue;
     file->read(image.row, 1, row.data());

@@ -59,6 +59,10 @@ EmbeddingFile::EmbeddingFile(std::filesystem::path path) : path_(std::move(path)
 
 EmbeddingFile::~EmbeddingFile() = default;
 
+bool EmbeddingFile::simulated() const {
+  return source_->safetensors && source_->safetensors->metadata("simulated") == "true";
+}
+
 void EmbeddingFile::read(Index first, Index count, float* out) const {
   require(first >= 0 && count >= 0 && count <= rows_ - first, "read embeddings: rows {} to {} of {}", first,
           first + count, rows_);

@@ -25,6 +25,8 @@ class EmbeddingFile {
   const std::filesystem::path& path() const { return path_; }
   Index rows() const { return rows_; }
   Index cols() const { return cols_; }
+  /// The file says so: "simulated" is "true" in the metadata of a .safetensors file.
+  bool simulated() const;
 
   /// Rows [first, first + count), as they are: out is [count, cols].
   void read(Index first, Index count, float* out) const;

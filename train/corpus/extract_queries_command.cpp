@@ -30,6 +30,7 @@ constexpr std::size_t kMostVariants = 16;
 struct Input {
   std::string prompt, id, source, caption;
   std::vector<std::string> flavors;  // where the file says them
+  bool simulated = false;
 };
 
 Input parse_input(std::string_view line, bool json) {
@@ -42,7 +43,8 @@ Input parse_input(std::string_view line, bool json) {
               .id = optional_id(object),
               .source = optional_text(object, "source"),
               .caption = optional_text(object, "caption"),
-              .flavors = {}};
+              .flavors = {},
+              .simulated = is_simulated(object)};
   if (!input.source.empty() && !is_source(input.source)) input.source.clear();
   if (const Json* flavors = object.find("flavors"); flavors != nullptr && flavors->is_array()) {
     for (const Json& flavor : flavors->as_array()) input.flavors.push_back(flavor.as_string());
@@ -106,6 +108,7 @@ Pair shared_part(const Input& input, const Parts& parts) {
   pair.content = content_words(content);
   pair.flavors.assign(parts.flavors.begin(), parts.flavors.end());
   pair.source = input.source;
+  pair.simulated = input.simulated;
   return pair;
 }
 

@@ -56,4 +56,9 @@ std::string required_id(const Json& object) {
   return id;
 }
 
+bool is_simulated(const Json& object) {
+  const Json* said = object.find("simulated");
+  return said != nullptr && *said == Json(true);
+}
+
 }  // namespace unfurl::train

@@ -22,6 +22,9 @@ std::string optional_id(const Json& object);
 /// The same; throws Error where it is missing or blank.
 std::string required_id(const Json& object);
 
+/// True where the member "simulated" is: all that is derived from the line must say so too.
+bool is_simulated(const Json& object);
+
 /// Whence an image is: "natural" or "generated".
 inline bool is_source(std::string_view text) { return text == "natural" || text == "generated"; }
 

@@ -29,7 +29,8 @@ ImageList read_images(const std::filesystem::path& path, double bad_line_share) 
                         .id = required_id(object),
                         .caption = std::string(trim(optional_text(object, "caption"))),
                         .source = optional_text(object, "source"),
-                        .line = std::string(line)};
+                        .line = std::string(line),
+                        .simulated = is_simulated(object)};
       if (!image.source.empty() && !is_source(image.source)) {
         fail("source must be natural or generated, got \"{}\"", image.source);
       }

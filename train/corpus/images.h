@@ -16,6 +16,7 @@ struct ImageRecord {
   std::string caption;  // "" where there is none
   std::string source;   // "natural", "generated", or "" where it is not said
   std::string line;     // the object, as it stands in the file
+  bool simulated = false;
 };
 
 struct ImageList {

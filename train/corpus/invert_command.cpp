@@ -43,6 +43,7 @@ std::string line_of(const Work& work, const ImageRecord& image, const Inversion&
   object["form"] = kForms[form];
   object["similarity"] = inversion[form].similarity;
   object["similarities"] = std::move(similarities);
+  if (work.images.simulated() || work.captions.simulated()) object["simulated"] = true;
   return object.dump() + "\n";
 }
 

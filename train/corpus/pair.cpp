@@ -40,6 +40,7 @@ Json to_json(const Pair& pair) {
   if (!pair.content.empty()) object.emplace_back("content", array_of(pair.content));
   if (!pair.flavors.empty()) object.emplace_back("flavors", array_of(pair.flavors));
   if (!pair.source.empty()) object.emplace_back("source", pair.source);
+  if (pair.simulated) object.emplace_back("simulated", true);
   return object;
 }
 
@@ -56,6 +57,7 @@ Pair parse_pair(std::string_view line) {
   pair.flavors = optional_texts(object, "flavors");
   const Json* source = object.find("source");
   if (source != nullptr && source->is_string() && is_source(source->as_string())) pair.source = source->as_string();
+  pair.simulated = is_simulated(object);
   return pair;
 }
 

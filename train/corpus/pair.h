@@ -1,7 +1,7 @@
 // Training pairs and the JSONL files they live in: one object a line,
 //
 //   {"query": "a tower", "prompt": "a tower, oil painting", "prefix": "FLV", "id": "t1", "type": "concrete",
-//    "content": ["tower"], "flavors": ["oil painting"], "source": "natural"}
+//    "content": ["tower"], "flavors": ["oil painting"], "source": "natural", "simulated": true}
 //
 // All keys but query and prompt are optional (null counts as absent), an integer id is taken as its digits, and keys
 // that are not named here are ignored.
@@ -26,6 +26,7 @@ struct Pair {
   std::vector<std::string> content;  // the content words of the prompt; empty where unknown
   std::vector<std::string> flavors;  // the flavors of the prompt, in order; empty where unknown
   std::string source = {};           // of the image: "natural" or "generated"; "" where there is none, or unknown
+  bool simulated = false;            // no real image or model is behind it
   bool operator==(const Pair&) const = default;
 };
 

@@ -52,6 +52,7 @@ void cut_documents(SplitPairs& data, const Tokenizer& tokenizer, Index most) {
       Pair& pair = out.pairs.emplace_back();
       pair.prompt = std::move(part);
       pair.id = data.pairs[i].id;
+      pair.simulated = data.pairs[i].simulated;
       out.sources.push_back(data.sources[i]);
       out.split.sides.push_back(data.split.sides[i]);
     }
@@ -166,6 +167,12 @@ Index PreparedData::pairs(Side side_) const {
   Index count = 0;
   for (const Source& source : side(side_)) count += source.shard->size();
   return count;
+}
+
+bool PreparedData::simulated() const {
+  return std::ranges::any_of(sides, [](const std::vector<Source>& of_side) {
+    return std::ranges::any_of(of_side, [](const Source& source) { return source.shard->simulated(); });
+  });
 }
 
 PreparedData prepare_data(const DataConfig& config, const Tokenizer& tokenizer, const std::filesystem::path& folder) {

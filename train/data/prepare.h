@@ -46,6 +46,8 @@ struct PreparedData {
   std::vector<Source> training(DataPart part) const;
   const std::vector<Source>& side(Side side) const { return sides[static_cast<std::size_t>(side)]; }
   Index pairs(Side side) const;
+  /// Whether any pair of any side is simulated.
+  bool simulated() const;
 };
 
 /// Opens the shards in `folder`/shards-FINGERPRINT, making them first where they are not there.

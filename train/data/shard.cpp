@@ -20,6 +20,7 @@ constexpr std::array<char, 8> kMagic = {'U', 'N', 'F', 'S', 'H', 'A', 'R', 'D'};
 constexpr std::uint64_t kVersion = 2;
 constexpr Index kTokenFields = 2, kTextFields = 5;
 constexpr Index kTextsPerTask = 64;
+constexpr std::uint64_t kSimulated = 1;  // of the header's flags: a pair is simulated
 
 struct Header {
   std::array<char, 8> magic = kMagic;
@@ -27,7 +28,7 @@ struct Header {
   std::uint64_t fingerprint = 0;
   std::uint64_t hash = 0;  // of the header with 0 here, then of the rest
   std::uint64_t examples = 0, tokens = 0, text = 0;
-  std::uint64_t reserved = 0;
+  std::uint64_t flags = 0;
 };
 static_assert(sizeof(Header) == 64);
 
@@ -42,13 +43,14 @@ std::uint64_t header_hash(Header header) {
 }
 
 std::string extras(const Pair& pair) {
-  if (pair.content.empty() && pair.flavors.empty() && pair.source.empty()) return {};
+  if (pair.content.empty() && pair.flavors.empty() && pair.source.empty() && !pair.simulated) return {};
   Json json = Json::Object{{"source", pair.source}};
   for (const auto& [name, list] : {std::pair{"content", &pair.content}, std::pair{"flavors", &pair.flavors}}) {
     Json words = Json::array();
     for (const std::string& word : *list) words.push_back(word);
     json[name] = std::move(words);
   }
+  if (pair.simulated) json["simulated"] = true;
   return json.dump();
 }
 
@@ -84,19 +86,20 @@ std::uint64_t write_shard(const std::filesystem::path& path, const Tokenizer& to
   std::vector<std::uint64_t> token_ends, text_ends;
   std::vector<std::int32_t> tokens, prefixes;
   std::string text;
+  Header header;
   for (const std::size_t at : text_of) {
     tokens.insert(tokens.end(), encoded[at].begin(), encoded[at].end());
     token_ends.push_back(tokens.size());
   }
   for (Index i = 0; i < count; ++i) {
     const Pair& p = pair(i);
+    if (p.simulated) header.flags |= kSimulated;
     prefixes.push_back(p.prefix.empty() ? -1 : tokenizer.prefix_id(p.prefix));
     for (const std::string& field : {p.query, p.prompt, p.id, p.type, extras(p)}) {
       text += field;
       text_ends.push_back(text.size());
     }
   }
-  Header header;
   header.fingerprint = tokenizer.fingerprint();
   header.examples = pairs.size();
   header.tokens = tokens.size();
@@ -154,6 +157,7 @@ Shard::Shard(const std::filesystem::path& path, const Tokenizer& tokenizer) : pa
   examples_ = static_cast<Index>(header.examples);
   tokens_ = static_cast<Index>(header.tokens);
   content_hash_ = header.hash;
+  simulated_ = (header.flags & kSimulated) != 0;
   token_ends_ = reinterpret_cast<const std::uint64_t*>(sections[0].data());
   text_ends_ = reinterpret_cast<const std::uint64_t*>(sections[1].data());
   token_data_ = reinterpret_cast<const std::int32_t*>(sections[2].data());
@@ -210,6 +214,7 @@ Pair Shard::pair(Index i) const {
   if (const std::string_view json = text_range(i, 4); !json.empty()) {
     const Json parsed = Json::parse(json);
     out.source = parsed.at("source").as_string();
+    out.simulated = parsed.find("simulated") != nullptr;
     for (const Json& word : parsed.at("content").as_array()) out.content.push_back(word.as_string());
     for (const Json& word : parsed.at("flavors").as_array()) out.flavors.push_back(word.as_string());
   }

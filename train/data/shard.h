@@ -1,11 +1,11 @@
 // Tokenised pairs on disk, one file per split and source, read through a memory map.
 //
-//   header       magic, version, fingerprint of the tokenizer, hash of all else, counts (64 bytes)
+//   header       magic, version, fingerprint of the tokenizer, hash of all else, counts, flags (64 bytes)
 //   token ends   [examples, 2] uint64: where the tokens of the query and of the prompt end
 //   text ends    [examples, 5] uint64: where the texts end
 //   tokens       [tokens] int32
 //   prefixes     [examples] int32: piece of the prefix, or -1
-//   text         UTF-8: query, prompt, id, type, and source, content and flavors as JSON ("" for none)
+//   text         UTF-8: query, prompt, id, type, and source, content, flavors and simulated as JSON ("" for none)
 //
 // Numbers are little-endian.
 //
@@ -45,6 +45,8 @@ class Shard {
   /// The pair as it was written.
   Pair pair(Index i) const;
 
+  /// Whether any of the pairs is.
+  bool simulated() const { return simulated_; }
   Index tokens() const { return tokens_; }  // of all queries and prompts
   Index bytes() const { return static_cast<Index>(file_.size()); }
   std::uint64_t content_hash() const { return content_hash_; }
@@ -58,6 +60,7 @@ class Shard {
   MappedFile file_;
   Index examples_ = 0, tokens_ = 0;
   std::uint64_t content_hash_ = 0;
+  bool simulated_ = false;
   const std::uint64_t* token_ends_ = nullptr;
   const std::uint64_t* text_ends_ = nullptr;
   const std::int32_t* prefixes_ = nullptr;

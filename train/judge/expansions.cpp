@@ -72,12 +72,16 @@ class Appender {
 }  // namespace
 
 Expanded expand_all(const std::filesystem::path& file, const std::string& identity, const std::vector<System>& systems,
-                    const std::vector<TestQuery>& queries,
+                    const std::vector<TestQuery>& queries, bool simulated,
                     const std::function<void(std::size_t done, std::size_t total)>& progress) {
   std::map<Key, std::vector<SystemPrompt>> known;
   const std::size_t keep = std::filesystem::exists(file) ? read_lines(read_file(file), identity, known) : 0;
   Appender out(file, keep);
-  if (keep == 0) out.write(Json::Object{{"judgement", identity}});
+  if (keep == 0) {
+    Json header = Json::Object{{"judgement", identity}};
+    if (simulated) header["simulated"] = true;
+    out.write(header);
+  }
   std::size_t total = 0, done = 0;
   for (const System& system : systems) total += std::min(system.queries, queries.size());
   Expanded all;

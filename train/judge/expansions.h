@@ -29,9 +29,10 @@ struct SystemPrompt {
 using Expanded = std::map<std::string, std::vector<std::vector<SystemPrompt>>>;
 
 /// Reads what `file` has of this judgement and asks the systems for the rest. A file of another judgement (`identity`)
-/// starts over. `progress` is told how many of all are done.
+/// starts over. `simulated`: its first line says that the prompts are of models that have seen simulated pairs, or were
+/// chosen by a simulated image side. `progress` is told how many of all are done.
 Expanded expand_all(const std::filesystem::path& file, const std::string& identity, const std::vector<System>& systems,
-                    const std::vector<TestQuery>& queries,
+                    const std::vector<TestQuery>& queries, bool simulated,
                     const std::function<void(std::size_t done, std::size_t total)>& progress);
 
 /// What a judgement's file holds.

@@ -121,7 +121,11 @@ class Judge {
     make_systems();
     check_hypotheses();
     Meter meter("expansions");
-    expanded_ = expand_all(settings_.folder / "expansions.jsonl", identity(), systems_, queries_, std::ref(meter));
+    const bool simulated =
+        std::ranges::any_of(models_, [](const auto& model) { return model->open.run.simulated; }) ||
+        (chooser_ && chooser_->hello().simulated);
+    expanded_ = expand_all(settings_.folder / "expansions.jsonl", identity(), systems_, queries_, simulated,
+                           std::ref(meter));
     score();
     show();
   }
@@ -249,7 +253,10 @@ class Judge {
         if (taken == name) user_error("two of the runs are named \"{}\"; give one another name in its recipe", name);
       }
       model_names_.push_back(name);
-      add_model(*model, name, fmt::format("the model {}", model->open.run.checkpoint.string()), samples);
+      add_model(*model, name,
+                fmt::format("the model {}{}", model->open.run.checkpoint.string(),
+                            model->open.run.simulated ? ", trained on SIMULATED data" : ""),
+                samples);
     }
     systems_[1].prompts = [this](const TestQuery& query) { return first_model_prompts(query); };
     Model& last = *models_.back();

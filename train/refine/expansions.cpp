@@ -37,6 +37,7 @@ std::string to_line(const ExpandedQuery& query) {
     prompts.push_back(Json(Json::Object{{"text", prompt.text}, {"sample", prompt.sample}, {"ended", prompt.ended}}));
   }
   line["prompts"] = std::move(prompts);
+  if (query.simulated) line["simulated"] = true;
   return line.dump() + '\n';
 }
 
@@ -48,6 +49,7 @@ ExpandedQuery parse_line(std::string_view text) {
   query.type = optional_text(line, "type");
   query.id = optional_id(line);
   query.source = optional_text(line, "source");
+  query.simulated = is_simulated(line);
   for (const Json& prompt : line.at("prompts").as_array()) {
     query.prompts.push_back(
         {required_text(prompt, "text"), prompt.at("sample").as_integer(), prompt.at("ended").as_bool()});
@@ -82,7 +84,8 @@ std::vector<ExpandedQuery> queries_of(const SplitPairs& data, Side side, Index m
                         .type = pair.type,
                         .id = pair.id,
                         .source = pair.source,
-                        .prompts = {}};
+                        .prompts = {},
+                        .simulated = pair.simulated};
     if (pairs) query.prompts.push_back({pair.prompt, 0, true});
     if (known.insert(query.key).second) out.push_back(std::move(query));
   }
@@ -128,6 +131,7 @@ void RunExpander::expand(std::vector<ExpandedQuery>& queries, const ExpandSettin
     require(done.key == queries[i].key, "{}:{} is of another query; remove the file, and it is made again",
             file.string(), i + 1);
     queries[i].prompts = std::move(done.prompts);
+    queries[i].simulated = queries[i].simulated || done.simulated;
   }
   if (!log.lines().empty() && log.lines().size() < queries.size()) {
     info("goes on behind {} of {} {}", log.lines().size(), queries.size(), what);
@@ -147,6 +151,7 @@ void RunExpander::expand(std::vector<ExpandedQuery>& queries, const ExpandSettin
       if (!is_unexpanded(answer)) {
         for (const Expansion& item : answer.items) queries[i].prompts.push_back({item.text, item.sample, item.ended});
       }
+      queries[i].simulated = queries[i].simulated || state_->run.simulated;
       lines += to_line(queries[i]);
     }
     log.append(lines);

@@ -2,7 +2,7 @@
 // a file that only grows, one query a line in the order of the queries:
 //
 //   {"key": "92ab...", "query": "a tower", "type": "concrete", "id": "t1",
-//    "prompts": [{"text": "a tower, oil painting", "sample": 0, "ended": true}, ...]}
+//    "prompts": [{"text": "a tower, oil painting", "sample": 0, "ended": true}, ...], "simulated": true}
 //
 // The prompts of a query depend on the model, the settings, the seed and the query alone, so the file has the same
 // bytes for any number of threads and kills. A query of which the model gave nothing has no prompts.
@@ -30,6 +30,7 @@ struct ExpandedQuery {
   std::string key;  // of its own; for the seed and for messages
   std::string query, type, id, source;
   std::vector<ExpandedPrompt> prompts;
+  bool simulated = false;  // the pair that it is from, or the model that expands it
 };
 
 /// The different queries on one side of the data, each with the type, id and source of its first pair, without those of

@@ -34,7 +34,8 @@ std::vector<ExpandedQuery> prompts_as_queries(const std::vector<ExpandedQuery>& 
                      .type = from.type,
                      .id = from.id,
                      .source = from.source,
-                     .prompts = {}});
+                     .prompts = {},
+                     .simulated = from.simulated});
     }
   }
   return out;
@@ -74,7 +75,8 @@ class MultiStep {
                            .type = from.type,
                            .content = {},
                            .flavors = {},
-                           .source = from.source});
+                           .source = from.source,
+                           .simulated = from.simulated});
         }
       }
       info("step {}: {} {} from {}", step, ended, plural(ended, "prompt"), queries_.size());

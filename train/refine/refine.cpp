@@ -158,9 +158,9 @@ class Refine {
                                .type = query.type,
                                .content = {},
                                .flavors = {},
-                               .source = query.source});
+                               .source = query.source,
+                               .simulated = query.simulated || summary_.simulated});
       if (!summary_.scores.empty()) line["score"] = summary_.scores[i];
-      if (summary_.simulated) line["simulated"] = true;
       out.write(line.dump() + '\n');
     }
     out.commit();

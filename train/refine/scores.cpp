@@ -85,12 +85,12 @@ void score_prompts(std::vector<ScoredPrompt>& prompts, const RefineRecipe& confi
       ScoredPrompt& prompt = prompts[i];
       const ImageAnswer& answer = answers[i - begin];
       if (prompt.refused = !answer.refused.empty(); prompt.refused) {
-        lines += Json(Json::Object{{"key", prompt.key()},
-                                   {"query", prompt.query->query},
-                                   {"prompt", prompt.prompt},
-                                   {"refused", answer.refused}})
-                     .dump() +
-                 '\n';
+        Json line = Json(Json::Object{{"key", prompt.key()},
+                                      {"query", prompt.query->query},
+                                      {"prompt", prompt.prompt},
+                                      {"refused", answer.refused}});
+        if (side->hello().simulated) line["simulated"] = true;
+        lines += line.dump() + '\n';
         continue;
       }
       if (side != nullptr) check_embeddings(answer);

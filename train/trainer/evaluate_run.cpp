@@ -20,6 +20,7 @@ RunEvaluation evaluate_run(const std::filesystem::path& path, const std::vector<
   RunEvaluation out;
   out.name = recipe.name;
   out.checkpoint = run.checkpoint;
+  out.simulated = run.simulated;
   EvalSettings settings;
   settings.loader.tokens = recipe.batch.tokens;
   settings.loader.max_documents = recipe.batch.documents;

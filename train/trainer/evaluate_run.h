@@ -13,7 +13,8 @@ struct RunEvaluation {
   std::string name;
   std::filesystem::path checkpoint;
   EvalResult likelihood;
-  SampledResult sampled;  // samples 0: none were asked for
+  SampledResult sampled;   // samples 0: none were asked for
+  bool simulated = false;  // the run has seen simulated pairs
 };
 
 /// Evaluates the run at `path` on the side of its data that recipe.eval names, or on all pairs of the file `pairs`

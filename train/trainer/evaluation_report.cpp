@@ -34,6 +34,7 @@ Json to_json(const RunEvaluation& evaluation) {
   Json out = Json::object();
   out["name"] = evaluation.name;
   out["checkpoint"] = evaluation.checkpoint.string();
+  if (evaluation.simulated) out["simulated"] = true;
   out["all"] = to_json(found.all);
   out["all"]["without_type"] = "copy";
   out["opening"] = to_json(found.opening);

@@ -1,5 +1,6 @@
 #include "train/trainer/load_run.h"
 
+#include "train/corpus/fields.h"
 #include "train/generate/tokenizer_codec.h"
 #include "train/model/merge.h"
 #include "train/model/open_session.h"
@@ -18,6 +19,7 @@ LoadedRun load_run(const std::filesystem::path& path, const Placement& placement
   run.checkpoint = resolve_checkpoint(path);
   const Json state = verify_checkpoint(run.checkpoint);
   run.recipe = recipe_of(state, run.checkpoint);
+  run.simulated = is_simulated(state);
   run.tokenizer = std::make_shared<const Tokenizer>(run.checkpoint / "tokenizer.model");
   if (run.recipe.model.vocab_size != run.tokenizer->vocab_size()) {
     user_error("{}: the tokenizer has {} pieces, the model {}", run.checkpoint.string(), run.tokenizer->vocab_size(),

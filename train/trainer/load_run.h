@@ -16,6 +16,7 @@ struct LoadedRun {
   Recipe recipe;  // with model.vocab_size set
   std::shared_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<Decoder> decoder;  // to generate with: lora is merged
+  bool simulated = false;            // trained on simulated pairs, here or before
 };
 
 /// The recipe that a checkpoint's state.json holds. Throws UserError where there is none.

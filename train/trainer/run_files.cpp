@@ -33,6 +33,7 @@ void write_run_json(const std::filesystem::path& folder, const Recipe& recipe, c
   run["finished"] = figures.finished;
   run["best_step"] = state.best_step > 0 ? state.best_step : figures.saved;
   run["best_loss"] = state.best_step > 0 ? Json(state.best_loss) : Json();
+  if (state.simulated) run["simulated"] = true;
   run["tokens"] = state.tokens;
   run["seconds"] = figures.seconds;
   run["parameters"] = figures.parameters;
@@ -55,7 +56,7 @@ void write_run_json(const std::filesystem::path& folder, const Recipe& recipe, c
 
 void write_run_report(const std::filesystem::path& folder, const Recipe& recipe, const RunState& state,
                       Index parameters, double seconds) {
-  HtmlReport report("unfurl: " + recipe.name, folder.string());
+  HtmlReport report("unfurl: " + recipe.name + (state.simulated ? ": SIMULATED data" : ""), folder.string());
   report.add_figures({{"parameters", grouped(parameters)},
                       {"steps", grouped(state.step)},
                       {"tokens", grouped(state.tokens)},

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/names.h"
+#include "train/corpus/fields.h"
 #include "train/trainer/checkpoint.h"
 #include "train/version.h"
 
@@ -105,6 +106,7 @@ Json to_json(const RunState& state, const Recipe& recipe, std::uint64_t data) {
   json["updates"] = state.updates;
   json["gradient_norms"] = state.norms.to_json();
   json["placement"] = state.placement;
+  if (state.simulated) json["simulated"] = true;
   if (!state.products.library.empty()) json["products"] = to_json(state.products);
   return json;
 }
@@ -131,6 +133,7 @@ RunState read_run_state(const Json& json, const std::filesystem::path& checkpoin
     state.norms = NormWindow(recipe.train.spikes.window, recipe.train.spikes.threshold);
     if (const Json* norms = json.find("gradient_norms")) state.norms.read(*norms);
     if (const Json* placement = json.find("placement")) state.placement = placement->as_string();
+    state.simulated = is_simulated(json);
     if (const Json* products = json.find("products")) state.products = read_product_choices(*products);
     return state;
   } catch (const UserError&) {

@@ -25,6 +25,7 @@ struct RunState {
   NormWindow norms;     // of the gradients of the last steps
 
   ProductChoices products;  // on a GPU: the algorithms that the bits depend on
+  bool simulated = false;   // trained on simulated pairs, here or by the run it starts from
   std::string placement;    // what it was computed on, and in which precision
 
   /// Notes a validation after the last step; true where it is the best so far.

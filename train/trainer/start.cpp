@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/copy.h"
+#include "train/corpus/fields.h"
 #include "train/log.h"
 #include "train/model/merge.h"
 #include "train/trainer/checkpoint.h"
@@ -52,9 +53,13 @@ void copy_base(const Decoder& from, const Decoder& to, const fs::path& checkpoin
   for (std::size_t i = 0; i < ours.size(); ++i) copy_into(ours[i].tensor, theirs[i].tensor);
 }
 
+struct Before {
+  bool has_prompt = false, simulated = false;
+};
+
 /// Only the weights are taken over: steps, optimiser and data begin anew.
-void start_from(Decoder& decoder, const TuningConfig& ours, const Tokenizer& tokenizer, const fs::path& tokenizer_path,
-                const fs::path& checkpoint, bool& has_prompt) {
+Before start_from(Decoder& decoder, const TuningConfig& ours, const Tokenizer& tokenizer,
+                  const fs::path& tokenizer_path, const fs::path& checkpoint) {
   const Json state = verify_checkpoint(checkpoint);
   if (Tokenizer(checkpoint / "tokenizer.model").fingerprint() != tokenizer.fingerprint()) {
     user_error("{} was trained with another tokenizer than {}; leave tokenizer.path out to use its own",
@@ -70,29 +75,30 @@ void start_from(Decoder& decoder, const TuningConfig& ours, const Tokenizer& tok
   } else {
     read_tensors(checkpoint / "model.safetensors", base_tensors(decoder));
   }
-  has_prompt = theirs.method == Method::prompt_tuning;
+  return {theirs.method == Method::prompt_tuning, is_simulated(state)};
 }
 
 }  // namespace
 
-void start_weights(Decoder& decoder, const Recipe& recipe, const Tokenizer& tokenizer, const fs::path& tokenizer_path) {
+bool start_weights(Decoder& decoder, const Recipe& recipe, const Tokenizer& tokenizer, const fs::path& tokenizer_path) {
   const auto seed = static_cast<std::uint64_t>(recipe.seed);
   const TuningConfig& tuning = recipe.model.tuning;
   decoder.initialise(seed);
-  bool has_prompt = false;
+  Before before;
   if (!recipe.start.empty()) {
     const fs::path checkpoint = resolve_checkpoint(recipe.start);
-    start_from(decoder, tuning, tokenizer, tokenizer_path, checkpoint, has_prompt);
+    before = start_from(decoder, tuning, tokenizer, tokenizer_path, checkpoint);
     decoder.parameters().round_values();
     info("starts from {}", checkpoint.string());
   } else if (tuning.method != Method::full) {
     warn("method {} trains on a random model, which cannot learn much; set start to a trained one",
          to_string(tuning.method));
   }
-  if (tuning.method == Method::prompt_tuning && !has_prompt) {
+  if (tuning.method == Method::prompt_tuning && !before.has_prompt) {
     const Index first = tokenizer.first_learnt();
     decoder.start_soft_prompt(first, std::min<Index>(kCommonPieces, tokenizer.vocab_size() - first), seed);
   }
+  return before.simulated;
 }
 
 }  // namespace unfurl::train

@@ -12,8 +12,8 @@ namespace unfurl::train {
 /// method goes on: its soft prompt or low-rank matrices are taken over. Low-rank matrices of another shape, or where
 /// the recipe's method is another, are merged into the matrices they are for. A new soft prompt starts from embeddings
 /// of common pieces. Throws UserError for a checkpoint of another tokenizer or shape, or one whose soft prompt would be
-/// lost.
-void start_weights(Decoder& decoder, const Recipe& recipe, const Tokenizer& tokenizer,
+/// lost. Returns whether that checkpoint has seen simulated pairs.
+bool start_weights(Decoder& decoder, const Recipe& recipe, const Tokenizer& tokenizer,
                    const std::filesystem::path& tokenizer_path);
 
 }  // namespace unfurl::train

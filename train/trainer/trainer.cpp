@@ -208,7 +208,8 @@ void Run::load(const std::optional<fs::path>& newest) {
     if (!settings_.fresh && !checkpoint_steps(folder_).empty()) {
       user_error("no checkpoint in {} is whole; start over with --fresh, or set another output", folder_.string());
     }
-    start_weights(step_->decoder(), recipe_, *data_.tokenizer, data_.tokenizer_path);
+    const bool from_simulated = start_weights(step_->decoder(), recipe_, *data_.tokenizer, data_.tokenizer_path);
+    state_.simulated = from_simulated || data_.prepared.simulated();
   }
   if (placement_.device == Device::cuda && !(newest && set_product_choices(state_.products))) {
     if (newest && !state_.products.library.empty()) {
@@ -225,6 +226,7 @@ void Run::load(const std::optional<fs::path>& newest) {
 /// Weights, the optimiser's state and all numbers of the run; the loader is left where it is.
 void Run::restore(const fs::path& checkpoint) {
   state_ = read_run_state(verify_checkpoint(checkpoint), checkpoint, recipe_, data_.prepared.fingerprint);
+  state_.simulated = state_.simulated || data_.prepared.simulated();
   saved_ = begun_ = state_.step;
   step_->optimizer().set_steps(state_.updates);
   read_tensors(checkpoint / "model.safetensors", named_tensors(step_->decoder().parameters()));
@@ -495,6 +497,7 @@ TrainOutcome Run::train() {
        grouped(recipe_.batch.slots * recipe_.batch.micro_batches * recipe_.batch.tokens));
   info("{}: on {}{}", recipe_.name, described(placement_),
        ranks_->size() == 1 ? "" : fmt::format(", {}", step_->ranks().description()));
+  if (state_.simulated) info("{}: on SIMULATED data: no real images are behind it", recipe_.name);
   if (settings_.profile && is_first()) Trace::start();
   const auto write_trace = [&] {
     if (Trace::active()) Trace::write(folder_ / "trace.json");

@@ -112,6 +112,30 @@ TEST_F(Aesthetic, KeepsByThreshold) {
   EXPECT_NE(report.find("<- threshold"), std::string::npos) << report;
 }
 
+TEST_F(Aesthetic, WhatIsMadeFromSimulatedEmbeddingsSaysSo) {
+  options.threshold = 5;
+  run(options);
+  EXPECT_FALSE(EmbeddingFile(folder / "out/embeddings.safetensors").simulated());
+  EXPECT_EQ(lines_of(folder / "out/images.jsonl")[0].find("simulated"), nullptr);
+  const float rows[12] = {1, 0, 1, 0, 1, 0, -1, 0, 1, 0, 1, 0};
+  SafetensorsWriter writer(folder / "e.safetensors", {{"embeddings", FileDType::F32, {6, 2}}}, {{"simulated", "true"}});
+  writer.write(rows, sizeof rows);
+  writer.commit();
+  options.embeddings = folder / "e.safetensors";
+  run(options);
+  EXPECT_TRUE(EmbeddingFile(folder / "out/embeddings.safetensors").simulated());
+  for (const char* file : {"out/images.jsonl", "out/dropped.jsonl"}) {
+    for (const Json& line : lines_of(folder / file)) EXPECT_EQ(line.at("simulated"), Json(true)) << file;
+  }
+  // Of simulated images with embeddings that do not say so.
+  options.embeddings = folder / "e.npy";
+  std::string lines;
+  for (const char id : std::string("abcdef")) lines += std::string("{\"id\":\"") + id + "\",\"simulated\":true}\n";
+  write_file(folder / "images.jsonl", lines);
+  run(options);
+  EXPECT_TRUE(EmbeddingFile(folder / "out/embeddings.safetensors").simulated());
+}
+
 TEST_F(Aesthetic, KeepsByQuantile) {
   options.quantile = 0.5;
   run(options);

@@ -108,6 +108,19 @@ TEST_F(AssignPrefixes, KeepsAllElseOfALine) {
   EXPECT_NE(read_file(options_.out).find("\"mine\":[1,2]"), std::string::npos);
 }
 
+TEST_F(AssignPrefixes, ContrastPairsOfSimulatedOnesAreSimulated) {
+  write_file(options_.pairs,
+             "{\"query\": \"a fox, a hat\", \"prompt\": \"a fox, a hat, bokeh\", \"type\": \"concrete\", \"flavors\": "
+             "[\"bokeh\"], \"simulated\": true}\n"
+             "{\"query\": \"a cat\", \"prompt\": \"a cat, wearing a hat, bokeh\", \"type\": \"short\", \"flavors\": "
+             "[\"bokeh\"]}\n");
+  options_.contrast = 1;
+  run();
+  const std::vector<Pair> pairs = read_pairs(options_.out);
+  ASSERT_EQ(pairs.size(), 4U);
+  for (std::size_t i = 0; i < 4; ++i) EXPECT_EQ(pairs[i].simulated, i < 2) << i;
+}
+
 TEST_F(AssignPrefixes, HastByThresholdAndQuantile) {
   options_.score = "aesthetic";
   options_.threshold = 30.5;

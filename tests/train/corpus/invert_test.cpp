@@ -8,6 +8,7 @@
 
 #include "core/files.h"
 #include "core/json.h"
+#include "core/safetensors.h"
 #include "tests/support/expect_error.h"
 #include "tests/support/npy.h"
 #include "tests/support/random.h"
@@ -258,6 +259,18 @@ TEST_F(InvertCommand, WritesPromptsAndCountsWhatItDrops) {
   run();
   EXPECT_NE(read_file(options.out).find("\"form\":\"fast\""), std::string::npos);
   EXPECT_EQ(read_file(options.out).find("\"form\":\"chain\""), std::string::npos);
+  EXPECT_EQ(read_file(options.out).find("simulated"), std::string::npos);
+}
+
+TEST_F(InvertCommand, PromptsFromSimulatedEmbeddingsSaySo) {
+  const std::vector<float> rows = normal(7 * 6, 3);
+  SafetensorsWriter writer(folder / "i.safetensors", {{"embeddings", FileDType::F32, {7, 6}}}, {{"simulated", "true"}});
+  writer.write(rows.data(), rows.size() * sizeof(float));
+  writer.commit();
+  options.embeddings = folder / "i.safetensors";
+  run();
+  const std::string text = read_file(options.out);
+  EXPECT_EQ(Json::parse(text.substr(0, text.find('\n'))).at("simulated"), Json(true));
 }
 
 TEST_F(InvertCommand, GoesOnWhereItWasStopped) {

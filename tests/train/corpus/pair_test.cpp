@@ -25,14 +25,19 @@ TEST(Pair, RoundTripsThroughAFile) {
   const TemporaryFolder folder;
   const std::vector<Pair> pairs = {
       {"a tower", "a tower, oil painting", "FLV", "t1", "concrete", {"tower"}, {"oil painting"}},
+      {"a fox", "a fox, bokeh", "", "", "", {}, {}, "generated", true},
       {"\"quoted\" \\ \t \u00e9\u4e2d\U0001F409", "a dragon\nof two lines", "", "", "", {}, {}},
   };
   PairWriter writer(folder / "pairs.jsonl");
   for (const Pair& pair : pairs) writer.write(pair);
   EXPECT_FALSE(std::filesystem::exists(folder / "pairs.jsonl")) << "nothing half-written";
   writer.commit();
-  EXPECT_EQ(writer.count(), 2u);
+  EXPECT_EQ(writer.count(), 3u);
   EXPECT_EQ(read_pairs(folder / "pairs.jsonl"), pairs);
+  EXPECT_EQ(to_json(pairs[0]).find("simulated"), nullptr) << "only where it is";
+  EXPECT_EQ(to_json(pairs[1]).dump(),
+            R"({"query":"a fox","prompt":"a fox, bokeh","source":"generated","simulated":true})");
+  EXPECT_FALSE(parse_pair(R"({"query":"a","prompt":"b","simulated":false})").simulated);
 }
 
 TEST(Pair, IgnoresOtherKeysAndNulls) {

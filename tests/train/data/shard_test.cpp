@@ -48,8 +48,21 @@ TEST(Shard, KeepsPairsAndTokens) {
   EXPECT_EQ(shard.tokens(), tokens);
   EXPECT_THROW(shard.prompt(4), Error);
   EXPECT_THROW(shard.prefix(-1), Error);
+  EXPECT_FALSE(shard.simulated());
   EXPECT_EQ(write_shard(folder / "t", *tokenizer, pairs, some), hash);
   EXPECT_EQ(read_file(folder / "s"), read_file(folder / "t"));
+}
+
+TEST(Shard, SaysWhetherAPairIsSimulated) {
+  const TemporaryFolder folder;
+  std::vector<Pair> pairs = some_pairs(3, 7);
+  pairs[1].simulated = true;
+  write_shard(folder / "s", *some_tokenizer(), pairs, all_of(pairs));
+  const Shard shard(folder / "s", *some_tokenizer());
+  EXPECT_TRUE(shard.simulated());
+  for (Index i = 0; i < 3; ++i) EXPECT_EQ(shard.pair(i), pairs[static_cast<std::size_t>(i)]);
+  write_shard(folder / "t", *some_tokenizer(), pairs, std::vector<std::int64_t>{0, 2});
+  EXPECT_FALSE(Shard(folder / "t", *some_tokenizer()).simulated()) << "it holds none of them";
 }
 
 TEST(Shard, MayBeEmpty) {

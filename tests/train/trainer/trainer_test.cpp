@@ -16,6 +16,7 @@
 #include "tests/support/subprocess.h"
 #include "tests/train/data/fixture.h"
 #include "tests/train/trainer/fixture.h"
+#include "train/corpus/pair.h"
 #include "train/data/tokenizer.h"
 #include "train/report/metrics.h"
 #include "train/trainer/checkpoint.h"
@@ -112,6 +113,39 @@ TEST_F(TrainerTest, ARunLearnsAndLeavesItsFiles) {
   EXPECT_TRUE(again.outcome.finished);
   EXPECT_TRUE(weights(a, 40) == before);
   EXPECT_EQ(losses(a), steps);
+}
+
+TEST_F(TrainerTest, ARunOnSimulatedPairsOrFromOneSaysSo) {
+  std::vector<Pair> pairs = read_pairs(tests::tiny_corpus() / "pairs.jsonl");
+  pairs[7].simulated = true;
+  PairWriter writer(folder / "pairs.jsonl");
+  for (const Pair& pair : pairs) writer.write(pair);
+  writer.commit();
+  const std::string source = "data.sources=[{path: " + (folder / "pairs.jsonl").string() + "}]";
+  const std::vector<std::string> some = {"train.steps=4", "train.checkpoint_every=2"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.end(), some.begin(), some.end());
+    return more;
+  };
+  const auto is_told = [&](const fs::path& run, const Ran& ran) {
+    EXPECT_EQ(ran.failure + ran.mistake, "");
+    const Json* said = Json::parse(read_file(run / "run.json")).find("simulated");
+    const bool told = said != nullptr && said->as_bool();
+    EXPECT_EQ(has(read_file(run / "report.html"), "<h1>unfurl: tiny: SIMULATED data</h1>"), told);
+    EXPECT_EQ(has(ran.messages, "tiny: on SIMULATED data: no real images are behind it\n"), told);
+    EXPECT_EQ(load_run(run).simulated, told);
+    return told;
+  };
+  EXPECT_TRUE(is_told(a, train(tiny_recipe(a, with({source})))));
+  const fs::path plain = folder / "plain", from_plain = folder / "from_plain";
+  EXPECT_FALSE(is_told(plain, train(tiny_recipe(plain, some))));
+  EXPECT_TRUE(is_told(b, train(tiny_recipe(b, with({"start=" + a.string()}))))) << "it starts from one";
+  EXPECT_FALSE(is_told(from_plain, train(tiny_recipe(from_plain, with({"start=" + plain.string()})))));
+  // A run that goes on knows it, though what it started from is gone.
+  fs::remove_all(b / "step-000004");
+  fs::remove(b / "run.json");
+  fs::remove_all(a);
+  EXPECT_TRUE(is_told(b, train(tiny_recipe(b, with({"start=" + a.string()})))));
 }
 
 TEST_F(TrainerTest, AStoppedRunGoesOnWithTheBitsOfOneThatWasNot) {
