@@ -18,6 +18,7 @@
 #include "core/names.h"
 #include "train/corpus/text.h"
 #include "train/image_side/protocol.h"
+#include "train/log.h"
 #include "train/net/http.h"
 
 namespace unfurl::train {
@@ -25,20 +26,27 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr double kLongestPause = 60;        // seconds between two tries, unless the server asks for more
-constexpr double kLongestRetryAfter = 600;  // seconds that a server may ask for
-constexpr int kMostFaults = 10;             // in a row
+constexpr double kLongestPause = 60;         // seconds between two tries, unless the server asks for more
+constexpr double kLongestRetryAfter = 3600;  // seconds that a server may ask for
+constexpr double kToldPause = 5;             // seconds from which on a wait is told of
+constexpr int kMostFaults = 10;              // in a row
 
 Clock::duration seconds(double value) {
   return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(value));
 }
 
-/// Of the answer's header, in seconds; 0 where there is none, or a date.
+/// Of the answer's header, which is a number or a date, in seconds from now; 0 where there is none, or it is past.
 double retry_after(const HttpAnswer& answer) {
   const std::string text = answer.header("Retry-After");
   char* end = nullptr;
   const double value = std::strtod(text.c_str(), &end);
-  return !text.empty() && *end == '\0' && value > 0 ? std::min(value, kLongestRetryAfter) : 0;
+  if (!text.empty() && *end == '\0') return std::isfinite(value) ? std::max(value, 0.0) : 0;
+  const std::optional<double> date = parse_http_date(text);
+  if (!date) return 0;
+  // By the server's own clock, where it tells the time.
+  const std::optional<double> now = parse_http_date(answer.header("Date"));
+  const auto here = std::chrono::system_clock::now().time_since_epoch();
+  return std::max(*date - now.value_or(std::chrono::duration<double>(here).count()), 0.0);
 }
 
 /// choices[0].message.content
@@ -127,6 +135,7 @@ struct ChatClient::State {
   std::mutex mutex;
   ChatCounts counts;
   Clock::time_point next = Clock::now();  // no request before
+  Clock::time_point told_until = next;    // waits up to here were told of
   int faults = 0;                         // since the last good answer
 
   void wait_for_turn() {
@@ -139,6 +148,16 @@ struct ChatClient::State {
     std::this_thread::sleep_until(turn);
   }
 
+  /// Says that for so many seconds nothing will be heard; of several threads that wait for the same, one does.
+  void tell_wait(double wait, const std::string& why) {
+    if (wait < kToldPause) return;
+    const std::lock_guard lock(mutex);
+    const Clock::time_point end = Clock::now() + seconds(wait);
+    if (end < told_until + seconds(kToldPause)) return;
+    told_until = end;
+    info("{}: {}; waiting {:.0f} s before the next try", url, why, wait);
+  }
+
   HttpAnswer send(const std::string& body) {
     HttpRequest request{.url = url, .body = body, .timeout_seconds = config.timeout_seconds};
     if (!authorization.empty()) request.headers.emplace_back("Authorization", authorization);
@@ -146,16 +165,12 @@ struct ChatClient::State {
     for (int tries = 1;; ++tries) {
       wait_for_turn();
       std::string why;
-      double wait = pause;
+      double wait = pause, asked = 0;
       try {
         HttpAnswer answer = send_http(request);
         if (answer.status != 408 && answer.status != 429 && answer.status < 500) return answer;
         why = told(answer);
-        if (const double asked = retry_after(answer); asked > 0) {
-          wait = asked;  // of everybody
-          const std::lock_guard lock(mutex);
-          next = std::max(next, Clock::now() + seconds(asked));
-        }
+        asked = retry_after(answer);
       } catch (const UserError&) {
         throw;
       } catch (const Error& error) {
@@ -165,10 +180,19 @@ struct ChatClient::State {
         fail("{} gives no answer after {} {}: {}; the answers so far are kept in {}: the same command goes on", url,
              tries, plural(tries, "try", "tries"), why, config.cache.string());
       }
+      if (asked > kLongestRetryAfter) {
+        fail(
+            "{} wants to be asked again in {:.1f} hours: {}; the answers so far are kept in {}: the same command goes "
+            "on then",
+            url, asked / 3600, why, config.cache.string());
+      }
+      if (asked > 0) wait = asked;
       {
         const std::lock_guard lock(mutex);
         ++counts.retried;
+        if (asked > 0) next = std::max(next, Clock::now() + seconds(asked));  // of everybody
       }
+      tell_wait(wait, why);
       std::this_thread::sleep_for(seconds(wait));
       pause = std::min(2 * pause, kLongestPause);
     }

@@ -3,6 +3,7 @@
 #include <httplib.h>
 
 #include <cmath>
+#include <ctime>
 
 #include "core/error.h"
 #include "train/corpus/text.h"
@@ -49,6 +50,15 @@ std::string HttpAnswer::header(const std::string& name) const {
     if (lower(key) == lower(name)) return value;
   }
   return {};
+}
+
+std::optional<double> parse_http_date(const std::string& text) {
+  for (const char* const form : {"%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"}) {
+    std::tm time{};
+    const char* const end = ::strptime(text.c_str(), form, &time);
+    if (end != nullptr && *end == '\0') return static_cast<double>(::timegm(&time));
+  }
+  return std::nullopt;
 }
 
 void check_url(const std::string& url) { split_url(url); }

@@ -1,5 +1,6 @@
 // A request to an HTTP server. cpp-httplib, whose header is slow to compile, is used in one translation unit alone.
 #pragma once
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +23,10 @@ struct HttpAnswer {
   /// "" where there is none of that name; letter case does not count.
   std::string header(const std::string& name) const;
 };
+
+/// A date of an HTTP header, "Sun, 06 Nov 1994 08:49:37 GMT" or one of the two old forms of RFC 9110 (5.6.7), in
+/// seconds since 1970; nothing where it is none.
+std::optional<double> parse_http_date(const std::string& text);
 
 /// Throws UserError for a URL that is none.
 void check_url(const std::string& url);

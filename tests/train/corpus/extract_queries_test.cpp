@@ -9,6 +9,7 @@
 #include "tests/support/expect_error.h"
 #include "tests/support/subprocess.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/train/trainer/fixture.h"
 #include "train/corpus/commands.h"
 #include "train/corpus/pair.h"
 
@@ -81,6 +82,9 @@ class Handler(BaseHTTPRequestHandler):
     if self.path != "/v1/chat/completions" or request["model"] != "fake": return self.reply(404, "no such model")
     if mode == "key" and self.headers.get("Authorization") != "Bearer secret": return self.reply(401, '{"error": {"message": "bad key"}}')
     if mode == "429" and first: return self.reply(429, "slow down", {"Retry-After": "0.3"})
+    if mode == "date" and first: return self.reply(429, "slow down", {"Retry-After": self.date_time_string(time.time() + 1)})
+    if mode == "past" and first: return self.reply(503, "slow down", {"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"})
+    if mode.startswith("wait "): return self.reply(429, "slow down", {"Retry-After": mode[5:]})
     if mode == "500 once" and first: return self.reply(500, "oh")
     if mode == "500": return self.reply(500, "oh")
     if mode == "400": return self.reply(400, '{"error": "too long for me"}')
@@ -115,7 +119,8 @@ class ExtractQueries : public testing::Test {
     write_file(folder / "p.jsonl",
                "{\"id\":\"i1\",\"source\":\"natural\",\"prompt\":\"a red fox sits in the deep white snow at dawn, oil "
                "painting\"}\n"
-               "{\"id\":\"i2\",\"source\":\"generated\",\"prompt\":\"an old tower, above a green valley with sheep, "
+               "{\"id\":\"i2\",\"source\":\"generated\",\"simulated\":true,\"prompt\":\"an old tower, above a green "
+               "valley with sheep, "
                "soft light\","
                "\"caption\":\"an old tower\",\"flavors\":[\"soft light\"]}\n");
     options.prompts = folder / "p.jsonl";
@@ -168,6 +173,7 @@ TEST_F(ExtractQueries, QueriesGetShorterAndShorter) {
   }
   EXPECT_EQ(pairs[0].id, "i1");
   EXPECT_EQ(pairs[0].source, "natural");
+  for (const Pair& pair : pairs) EXPECT_EQ(pair.simulated, pair.id == "i2");
   EXPECT_EQ(pairs[4].prefix, "ABST");
   EXPECT_EQ(pairs[5].query, "red fox sits in the deep white snow at dawn, oil painting");
   EXPECT_EQ(pairs[6].query, "a thing");
@@ -199,10 +205,31 @@ TEST_F(ExtractQueries, WhatFailsOnTheWayIsSentAgain) {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   };
   EXPECT_GE(good("429"), 0.3);
+  EXPECT_GE(good("date"), 0.9);  // the server's own clock has whole seconds
+  EXPECT_LT(good("past"), 5);
   good("500 once");
   good("close");
   options.chat.timeout_seconds = 0.5;
   good("slow");
+}
+
+TEST_F(ExtractQueries, ALongWaitIsToldOfAndAnAbsurdOneIsRefused) {
+  mode("wait 18000");
+  says(
+      "/v1/chat/completions wants to be asked again in 5.0 hours: status 429: \"slow down\"; the answers so far are "
+      "kept in ");
+  EXPECT_EQ(requests(), 1u);
+  mode("wait 30");
+  const fs::path said = folder / "said";
+  const Process waiting({"/bin/sh", "-c", "exec \"$@\" 2>" + said.string(), "sh", unfurl_binary(), "corpus",
+                         "extract-queries", "--prompts", (folder / "p.jsonl").string(), "--exemplars",
+                         options.exemplars.string(), "--out", (folder / "o.jsonl").string(), "--endpoint",
+                         options.chat.endpoint, "--model", "fake"});
+  const auto told = [&] {
+    return fs::exists(said) &&
+           read_file(said).find("status 429: \"slow down\"; waiting 30 s before the next try\n") != std::string::npos;
+  };
+  EXPECT_TRUE(waiting.wait_until(told, 60)) << read_file(said);
 }
 
 TEST_F(ExtractQueries, AnswersOfNoUseAreAskedForAgainThenDropped) {
@@ -283,6 +310,7 @@ TEST_F(ExtractQueries, RulesNeedNoModel) {
     EXPECT_NE(find_query_type(pair.type), nullptr) << pair.type;
     EXPECT_TRUE(pair.id == "i1" || pair.id == "i2");
     EXPECT_FALSE(pair.source.empty());
+    EXPECT_EQ(pair.simulated, pair.id == "i2");
     // Where the file says caption and flavors, they are the parts.
     if (pair.id != "i2") continue;
     EXPECT_EQ(pair.flavors, (std::vector<std::string>{"soft light"}));
