@@ -17,7 +17,8 @@ struct ServeOptions {
   Embedder embedder = Embedder::filter;
   bool taste = false;  // answers have `aesthetic`
 };
-/// Until the end of `in`. A line that is no request is answered by an error without an id.
+/// Until the end of `in`. A line that is no request is answered by an error without an id. Warns once where the world
+/// does not know most words of the prompts.
 void serve(Model& model, const ServeOptions& options, std::istream& in, std::ostream& out);
 
 /// atelier corpus: images of the corpus, kept by a noisy proxy of taste, as the inverter sees them. Writes to `out`:

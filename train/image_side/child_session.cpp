@@ -16,6 +16,7 @@
 #include "train/corpus/text.h"
 #include "train/image_side/protocol.h"
 #include "train/image_side/session.h"
+#include "train/log.h"
 #include "train/split_command.h"
 
 namespace unfurl::train {
@@ -25,6 +26,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t kLongestLine = std::size_t{64} << 20;  // bytes
 constexpr std::size_t kLastWords = 4096;                     // bytes of standard error that are kept
+constexpr int kMostWarnings = 10;                            // of a child, that are passed on
 
 /// A pipe whose ends close at exec; a child gets the ones it is given.
 struct Pipe {
@@ -183,9 +185,26 @@ class ChildSession : public ImageSession {
     ssize_t count = 0;
     while ((count = ::read(error_.read, bytes, sizeof bytes)) > 0) {
       words_.append(bytes, static_cast<std::size_t>(count));
+      pass_on_warnings({bytes, static_cast<std::size_t>(count)});
       if (words_.size() > 2 * kLastWords) words_.erase(0, words_.size() - kLastWords);
     }
     if (count == 0) Pipe::close_end(error_.read);
+  }
+
+  /// Lines "warning: ..." of its standard error are for the user; the rest is noise while all is well.
+  void pass_on_warnings(std::string_view bytes) {
+    for (const char c : bytes) {
+      if (c != '\n') {
+        if (line_.size() < kLastWords) line_ += c;
+        continue;
+      }
+      constexpr std::string_view kMark = "warning: ";
+      if (line_.starts_with(kMark) && valid_utf8(line_) && warnings_ < kMostWarnings) {
+        ++warnings_;
+        warn("the image side: {}", trim(line_).substr(kMark.size()));
+      }
+      line_.clear();
+    }
   }
 
   /// The last line of its standard error, for a message.
@@ -218,6 +237,7 @@ class ChildSession : public ImageSession {
   /// Closes its input and gives it `seconds` to end by itself.
   void stop(double seconds) {
     Pipe::close_end(in_.write);
+    if (error_.read >= 0) read_error();  // for its warnings
     if (pid_ < 0) return;
     const auto end = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
     while (Clock::now() < end) {
@@ -237,7 +257,8 @@ class ChildSession : public ImageSession {
   pid_t pid_ = -1;
   double timeout_;
   bool healthy_ = true;
-  std::string heard_, words_;
+  std::string heard_, words_, line_;  // line_: of standard error, as far as it has come
+  int warnings_ = 0;
   std::size_t scanned_ = 0;  // of heard_, where there is no line end
 };
 

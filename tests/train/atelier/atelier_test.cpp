@@ -103,6 +103,30 @@ TEST(Atelier, EveryLineSaysSimulated) {
   EXPECT_NE(told.out.find("straight"), std::string::npos);
 }
 
+TEST(Atelier, WarnsOnceOfPromptsWhoseWordsItDoesNotKnow) {
+  const auto said = [](const std::string& prompt, int count) {
+    testing::internal::CaptureStderr();
+    {
+      train::ImageSideConfig config;
+      config.command = fmt::format("'{}' serve --world '{}'", kProgram, (kWorlds / "default.yaml").string());
+      config.batch = 50;
+      train::ImageSide side(config);
+      std::vector<train::ImageRequest> asked;
+      for (int i = 0; i < count; ++i) {
+        asked.push_back({.id = fmt::format("{}", i), .query = "a fox", .prompt = prompt, .seed = i + 0U});
+      }
+      side.render(asked);
+    }
+    return testing::internal::GetCapturedStderr();
+  };
+  // Flavors are not counted; of the rest two of three words are unknown, or one of two.
+  EXPECT_EQ(said("a fox, blorx, quux, oil painting, bokeh", 260),
+            "warning: the image side: the simulated world does not know 67 % of the words of the first 200 prompts, "
+            "which so act as wrong content; give it the prompts' own with --set words=[FILE] --set flavors=[FILE]\n");
+  EXPECT_EQ(said("a fox, blorx, oil painting", 260), "");
+  EXPECT_EQ(said("blorx", 199), "");
+}
+
 TEST(Atelier, MistakesAreOneLine) {
   const auto error = [](const std::vector<std::string>& arguments) {
     const Finished run = run_process(atelier(arguments));

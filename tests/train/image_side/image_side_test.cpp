@@ -422,6 +422,27 @@ TEST(ImageSide, StandardErrorMayBeNoisy) {
   expect_right(ImageSide(side.config()).render(requests(20)), requests(20));
 }
 
+TEST(ImageSide, WarningsOfAChildAreForTheUser) {
+  const FakeSide side(R"(hello()
+n = 0
+for b in batches():
+  sys.stderr.write('100%|####| step\nwarning: low on mem'); sys.stderr.flush()
+  sys.stderr.write(f'ory {n}\nall is well\n'); sys.stderr.flush()
+  n += 1
+  for r in b: say(answer(r))
+)");
+  testing::internal::CaptureStderr();
+  ImageSideConfig config = side.config();
+  config.batch = 1;
+  expect_right(ImageSide(config).render(requests(20)), requests(20));
+  const std::string said = testing::internal::GetCapturedStderr();
+  EXPECT_TRUE(said.starts_with("warning: the image side: low on memory 0\nwarning: the image side: low on memory 1\n"))
+      << said;
+  EXPECT_EQ(said.find("step"), std::string::npos) << said;
+  EXPECT_NE(said.find("memory 9\n"), std::string::npos) << said;
+  EXPECT_EQ(said.find("memory 10"), std::string::npos) << "ten are enough: " << said;
+}
+
 TEST(ImageSide, LargeBatchesDoNotBlock) {
   // More than a pipe holds goes both ways at once.
   const FakeSide side(R"(hello()
