@@ -28,7 +28,7 @@ struct Batch {
   /// real row has their id).
   std::vector<std::int32_t> order;
   Index prefixes = 0, dropped = 0;     // documents whose pair has a prefix; of these, those that are shown without it
-  std::vector<std::int64_t> examples;  // [documents] the example's global index: sources one after the other
+  std::vector<std::int64_t> examples;  // [documents] the (first) example's global index: sources one after the other
 
   Index capacity() const { return static_cast<Index>(ids.size()); }
   Index max_documents() const { return static_cast<Index>(prefix_lengths.size()); }

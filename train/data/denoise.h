@@ -4,6 +4,8 @@
 //   prefix_lm  the first part of the text <sep> the rest <eos>                  cut where chance has it
 //   causal     <sep> text <eos>
 //
+// With ul2 a text is several where they are short (loader.h).
+//
 // The part up to <sep> attends both ways, as in a pair (example.h); what follows is predicted. With ul2 each text gets
 // one of the seven denoisers, all equally often. R and X leave out several spans: <extra_id_0>, <extra_id_1>, ... stand
 // for them in the text, and before each of them behind <sep>. S leaves out one span, the end of the text, without any:

@@ -40,6 +40,11 @@ std::vector<std::size_t> random_order(std::size_t count, const PhiloxKey& key, s
   return order;
 }
 
+struct Rows {
+  std::int32_t rows = 0;
+  bool truncated = false;
+};
+
 /// The sources as one list of examples, with what both kinds of batches need.
 struct Pool {
   std::vector<Source> sources;
@@ -79,6 +84,22 @@ struct Pool {
     return {source, example - (source == 0 ? 0 : ends[source - 1])};
   }
 
+  /// Where the documents of examples in this order begin, and the end. Each is one, but with ul2 as many texts in a row
+  /// as the context has room for, with <eos> between them: its long spans take more than a short text has.
+  std::vector<std::size_t> documents(std::span<const Rows> texts) const {
+    std::vector<std::size_t> begins;
+    const Index most = document_tokens(config.objective, config.context);
+    Index length = 0;
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      const Index tokens = texts[i].rows;
+      const bool joins = config.objective == Objective::ul2 && i > 0 && length + 1 + tokens <= most;
+      if (!joins) begins.push_back(i);
+      length = joins ? length + 1 + tokens : tokens;
+    }
+    begins.push_back(texts.size());
+    return begins;
+  }
+
   /// A text as the objective has it in an epoch.
   Example text_example(std::span<const std::int32_t> text, std::int64_t example, const PhiloxKey& key) const {
     Draws draws(key, static_cast<std::uint64_t>(example) << 24);
@@ -88,11 +109,6 @@ struct Pool {
   bool has_prefix(const Shard& shard, Index i, PrefixMode mode) const {
     return mode != PrefixMode::none && shard.prefix(i) >= 0;
   }
-};
-
-struct Rows {
-  std::int32_t rows = 0;
-  bool truncated = false;
 };
 
 Rows count_rows(bool prefix, std::size_t query, std::size_t prompt, Index context) {
@@ -108,9 +124,10 @@ struct BatchLoader::State {
   Pool pool;
   LoaderState at;
   // The plan of the epoch at.epoch.
-  std::vector<std::int64_t> entries;  // global indices, shuffled
-  Bins bins;                          // of places in entries, in the order of creation
-  std::vector<std::size_t> order;     // of the bins
+  std::vector<std::int64_t> entries;   // global indices, shuffled
+  std::vector<std::size_t> documents;  // places in entries where documents begin, and the end
+  Bins bins;                           // of documents, in the order of creation
+  std::vector<std::size_t> order;      // of the bins
   Index rows = 0, truncated = 0;
 
   State(std::shared_ptr<const Tokenizer> the_tokenizer, std::vector<Source> sources, const LoaderConfig& config)
@@ -126,13 +143,25 @@ struct BatchLoader::State {
   void plan(std::int64_t epoch);
   std::vector<std::int64_t> choose(std::int64_t epoch) const;
   std::vector<std::int32_t> sampled(std::string_view text, std::int64_t epoch, std::int64_t example, int part) const;
-  Example text_example(std::int64_t index, std::int64_t epoch) const;
+  std::int64_t first_of(std::size_t document) const { return entries[documents[document]]; }
+  Example text_example(std::size_t document, std::int64_t epoch) const;
   struct Drawn {
     Example example;
     bool has_prefix = false, dropped = false;  // its pair; here
   };
-  Drawn example(std::int64_t index, const StepDraw& draw) const;
+  Drawn example(std::size_t document, const StepDraw& draw) const;
 };
+
+/// Calls body(i) for all i below count, on all threads.
+template <class Body>
+void each(std::size_t count, const Body& body) {
+  const auto all = static_cast<Index>(count);
+  kernels::ThreadPool::global().parallel_for((all + kExamplesPerTask - 1) / kExamplesPerTask, [&](Index task) {
+    for (Index i = task * kExamplesPerTask; i < std::min(all, (task + 1) * kExamplesPerTask); ++i) {
+      body(static_cast<std::size_t>(i));
+    }
+  });
+}
 
 std::vector<std::int64_t> BatchLoader::State::choose(std::int64_t epoch) const {
   std::vector<std::int64_t> chosen;
@@ -166,50 +195,65 @@ void BatchLoader::State::plan(std::int64_t epoch) {
   const auto shuffled = random_order(chosen.size(), key(kPurposeShuffle, epoch));
   for (std::size_t i = 0; i < chosen.size(); ++i) entries[i] = chosen[shuffled[i]];
 
-  std::vector<std::int32_t> lengths(entries.size());
-  std::vector<Index> cut(entries.size() / kExamplesPerTask + 1, 0);
-  const auto count = static_cast<Index>(entries.size());
-  kernels::ThreadPool::global().parallel_for(static_cast<Index>(cut.size()), [&](Index task) {
-    for (Index e = task * kExamplesPerTask; e < std::min(count, (task + 1) * kExamplesPerTask); ++e) {
-      const std::int64_t index = entries[static_cast<std::size_t>(e)];
-      const auto [source, i] = pool.locate(index);
-      const Shard& shard = *pool.sources[source].shard;
-      const bool sampling = pool.config.subword_sampling > 0;
-      if (pool.config.objective != Objective::pairs) {
-        const Example text = text_example(index, epoch);
-        lengths[static_cast<std::size_t>(e)] = static_cast<std::int32_t>(text.rows() + pool.config.soft_rows);
-        cut[static_cast<std::size_t>(task)] += text.truncated ? 1 : 0;
-        continue;
-      }
-      const std::size_t query =
-          sampling ? sampled(shard.query(i), epoch, index, 0).size() : shard.query_tokens(i).size();
-      const std::size_t prompt =
-          sampling ? sampled(shard.prompt(i), epoch, index, 1).size() : shard.prompt_tokens(i).size();
-      const Rows found = count_rows(pool.has_prefix(shard, i, pool.config.prefix), query, prompt, pool.config.context);
-      lengths[static_cast<std::size_t>(e)] = static_cast<std::int32_t>(found.rows + pool.config.soft_rows);
-      if (found.truncated) ++cut[static_cast<std::size_t>(task)];
+  const bool texts = pool.config.objective != Objective::pairs, sampling = pool.config.subword_sampling > 0;
+  std::vector<Rows> found(entries.size());  // of texts first the tokens
+  each(entries.size(), [&](std::size_t e) {
+    const std::int64_t index = entries[e];
+    const auto [source, i] = pool.locate(index);
+    const Shard& shard = *pool.sources[source].shard;
+    const std::size_t prompt =
+        sampling ? sampled(shard.prompt(i), epoch, index, 1).size() : shard.prompt_tokens(i).size();
+    if (texts) {
+      found[e].rows = static_cast<std::int32_t>(prompt);
+      return;
     }
+    const std::size_t query = sampling ? sampled(shard.query(i), epoch, index, 0).size() : shard.query_tokens(i).size();
+    found[e] = count_rows(pool.has_prefix(shard, i, pool.config.prefix), query, prompt, pool.config.context);
   });
+  documents = pool.documents(found);
+  if (texts) {  // what is drawn for a text does not depend on what it says
+    std::vector<Rows> of_documents(documents.size() - 1);
+    each(of_documents.size(), [&](std::size_t d) {
+      std::size_t tokens = documents[d + 1] - documents[d] - 1;
+      for (std::size_t e = documents[d]; e < documents[d + 1]; ++e) tokens += static_cast<std::size_t>(found[e].rows);
+      const std::vector<std::int32_t> blank(tokens);
+      const Example text = pool.text_example(blank, first_of(d), key(kPurposeNoise, epoch));
+      of_documents[d] = {static_cast<std::int32_t>(text.rows()), text.truncated};
+    });
+    found = std::move(of_documents);
+  }
+  std::vector<std::int32_t> lengths;
   rows = truncated = 0;
-  for (const std::int32_t length : lengths) rows += length;
-  for (const Index n : cut) truncated += n;
+  for (const Rows& one : found) {
+    lengths.push_back(static_cast<std::int32_t>(one.rows + pool.config.soft_rows));
+    rows += lengths.back();
+    truncated += one.truncated ? 1 : 0;
+  }
   bins = pack(lengths, pool.config.tokens, pool.config.max_documents);
   order = random_order(static_cast<std::size_t>(bins.size()), key(kPurposeBins, epoch));
   at = {epoch, 0};
 }
 
-Example BatchLoader::State::text_example(std::int64_t index, std::int64_t epoch) const {
-  const auto [source, i] = pool.locate(index);
-  const Shard& shard = *pool.sources[source].shard;
-  const PhiloxKey noise = key(kPurposeNoise, epoch);
-  if (pool.config.subword_sampling > 0) {
-    return pool.text_example(sampled(shard.prompt(i), epoch, index, 1), index, noise);
+Example BatchLoader::State::text_example(std::size_t document, std::int64_t epoch) const {
+  std::vector<std::int32_t> text;
+  for (std::size_t e = documents[document]; e < documents[document + 1]; ++e) {
+    const auto [source, i] = pool.locate(entries[e]);
+    const Shard& shard = *pool.sources[source].shard;
+    if (e > documents[document]) text.push_back(Tokenizer::kEnd);
+    if (pool.config.subword_sampling > 0) {
+      const std::vector<std::int32_t> tokens = sampled(shard.prompt(i), epoch, entries[e], 1);
+      text.insert(text.end(), tokens.begin(), tokens.end());
+    } else {
+      const std::span<const std::int32_t> tokens = shard.prompt_tokens(i);
+      text.insert(text.end(), tokens.begin(), tokens.end());
+    }
   }
-  return pool.text_example(shard.prompt_tokens(i), index, noise);
+  return pool.text_example(text, first_of(document), key(kPurposeNoise, epoch));
 }
 
-BatchLoader::State::Drawn BatchLoader::State::example(std::int64_t index, const StepDraw& draw) const {
-  if (pool.config.objective != Objective::pairs) return {text_example(index, at.epoch), false, false};
+BatchLoader::State::Drawn BatchLoader::State::example(std::size_t document, const StepDraw& draw) const {
+  if (pool.config.objective != Objective::pairs) return {text_example(document, at.epoch), false, false};
+  const std::int64_t index = first_of(document);
   const auto [source, i] = pool.locate(index);
   const Shard& shard = *pool.sources[source].shard;
   const auto bits = philox(key(kPurposeForm, draw.step), static_cast<std::uint64_t>(index));
@@ -241,13 +285,13 @@ std::vector<Batch> BatchLoader::next(Index count, const StepDraw& draw) {
   std::vector<Batch> batches;
   while (static_cast<Index>(batches.size()) < count) {
     if (s.at.bin == s.bins.size()) s.plan(s.at.epoch + 1);
-    const auto places = s.bins.bin(static_cast<Index>(s.order[static_cast<std::size_t>(s.at.bin)]));
+    const auto documents = s.bins.bin(static_cast<Index>(s.order[static_cast<std::size_t>(s.at.bin)]));
     std::vector<std::int64_t> indices;
-    for (const std::int64_t place : places) indices.push_back(s.entries[static_cast<std::size_t>(place)]);
+    for (const std::int64_t document : documents) indices.push_back(s.first_of(static_cast<std::size_t>(document)));
     std::vector<State::Drawn> drawn(indices.size());
     kernels::ThreadPool::global().parallel_for(static_cast<Index>(indices.size()), [&](Index i) {
       const auto at = static_cast<std::size_t>(i);
-      drawn[at] = s.example(indices[at], draw);
+      drawn[at] = s.example(static_cast<std::size_t>(documents[at]), draw);
     });
     std::vector<Example> examples;
     for (State::Drawn& one : drawn) examples.push_back(std::move(one.example));
@@ -288,15 +332,25 @@ const Shard& BatchLoader::source(std::size_t i) const { return *state_->pool.sou
 struct FixedBatches::State {
   Pool pool;
   Form form;
-  Bins bins;
+  std::vector<std::size_t> documents = {};  // examples with which documents begin, and the end
+  Bins bins = {};                           // of documents
   Index examples = 0, truncated = 0;
 
-  Example example(std::int64_t index) const {
-    const auto [source, i] = pool.locate(index);
-    const Shard& shard = *pool.sources[source].shard;
-    if (pool.config.objective != Objective::pairs) {
-      return pool.text_example(shard.prompt_tokens(i), index, {0, kPurposeNoise, 0});
+  Example text(std::size_t document) const {
+    std::vector<std::int32_t> tokens;
+    for (std::size_t index = documents[document]; index < documents[document + 1]; ++index) {
+      const auto [source, i] = pool.locate(static_cast<std::int64_t>(index));
+      if (index > documents[document]) tokens.push_back(Tokenizer::kEnd);
+      const std::span<const std::int32_t> more = pool.sources[source].shard->prompt_tokens(i);
+      tokens.insert(tokens.end(), more.begin(), more.end());
     }
+    return pool.text_example(tokens, static_cast<std::int64_t>(documents[document]), {0, kPurposeNoise, 0});
+  }
+
+  Example example(std::size_t document) const {
+    if (pool.config.objective != Objective::pairs) return text(document);
+    const auto [source, i] = pool.locate(static_cast<std::int64_t>(documents[document]));
+    const Shard& shard = *pool.sources[source].shard;
     const bool prefix = pool.config.prefix == PrefixMode::always && shard.prefix(i) >= 0;
     Example out =
         make_example(prefix ? shard.prefix(i) : -1, shard.query_tokens(i), shard.prompt_tokens(i), pool.config.context);
@@ -305,11 +359,17 @@ struct FixedBatches::State {
 };
 
 FixedBatches::FixedBatches(std::vector<Source> sources, const LoaderConfig& config, Form form, Index max_examples)
-    : state_(new State{Pool(std::move(sources), config), form, {}}) {
+    : state_(new State{.pool = Pool(std::move(sources), config), .form = form}) {
   state_->examples = max_examples > 0 ? std::min<Index>(max_examples, state_->pool.size()) : state_->pool.size();
+  std::vector<Rows> texts(static_cast<std::size_t>(state_->examples));
+  for (std::size_t e = 0; e < texts.size(); ++e) {
+    const auto [source, i] = state_->pool.locate(static_cast<std::int64_t>(e));
+    texts[e].rows = static_cast<std::int32_t>(state_->pool.sources[source].shard->prompt_tokens(i).size());
+  }
+  state_->documents = state_->pool.documents(texts);
   std::vector<std::int32_t> lengths;
-  for (Index i = 0; i < state_->examples; ++i) {
-    const Example example = state_->example(i);
+  for (std::size_t d = 0; d + 1 < state_->documents.size(); ++d) {
+    const Example example = state_->example(d);
     lengths.push_back(static_cast<std::int32_t>(example.rows() + config.soft_rows));
     state_->truncated += example.truncated ? 1 : 0;
   }
@@ -324,9 +384,12 @@ Index FixedBatches::truncated() const { return state_->truncated; }
 
 Batch FixedBatches::batch(Index i) const {
   require(i >= 0 && i < size(), "FixedBatches: there is no micro-batch {}, there are {}", i, size());
-  const auto indices = state_->bins.bin(i);
   std::vector<Example> examples;
-  for (const std::int64_t index : indices) examples.push_back(state_->example(index));
+  std::vector<std::int64_t> indices;
+  for (const std::int64_t document : state_->bins.bin(i)) {
+    examples.push_back(state_->example(static_cast<std::size_t>(document)));
+    indices.push_back(static_cast<std::int64_t>(state_->documents[static_cast<std::size_t>(document)]));
+  }
   const LoaderConfig& config = state_->pool.config;
   return make_batch(examples, indices, config.tokens, config.max_documents, config.soft_rows);
 }

@@ -4,6 +4,9 @@
 // bins of `tokens` rows and `max_documents` documents; a bin is a micro-batch. The loader's whole state is (epoch,
 // bin).
 //
+// A document is an example; with the objective ul2 it is as many texts, in the order of the epoch, as the context has
+// room for, with <eos> between them.
+//
 // Several sources are mixed by weight: the times that each example of the source comes up in an epoch. 1 is every
 // example once; 2.5 is every one twice and half of them, drawn anew each epoch, a third time; 0.25 is a quarter of
 // them.

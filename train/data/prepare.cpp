@@ -32,6 +32,7 @@ std::uint64_t fingerprint_of(const DataConfig& config, const Tokenizer& tokenize
                   config.split.test, config.split.base, config.split.similarity, config.bad_line_share);
   if (config.objective != Objective::pairs) {
     text += fmt::format(" {} {} {}", to_string(config.objective), to_string(config.documents), config.context);
+    if (config.objective == Objective::ul2) text += " joined";  // as earlier programs did not
   }
   for (const SourceConfig& source : config.sources) {
     text += fmt::format(" {:x}", hash_bytes(MappedFile(source.path).text()));

@@ -151,17 +151,107 @@ TEST_F(PretrainTest, AStoppedRunGoesOnWithTheBitsOfOneThatWasNot) {
   EXPECT_EQ(tests::losses(folder / "a"), tests::losses(folder / "b"));
 }
 
+// UL2's long spans take more than a short text has, so several stand in one document.
+TEST_F(PretrainTest, ShortTextsAreJoinedUpToTheContext) {
+  const auto tokenizer = std::make_shared<const Tokenizer>(folder / "tokenizer.model");
+  const DataConfig data = recipe(folder / "x", {}).data;
+  const PreparedData prepared = prepare_data(data, *tokenizer, folder.path());
+  const std::vector<Source> sources = prepared.training(DataPart::all);
+  std::map<std::vector<std::int32_t>, Index> all;
+  for (const Source& source : sources) {
+    for (Index i = 0; i < source.shard->size(); ++i) {
+      const auto tokens = source.shard->prompt_tokens(i);
+      ++all[{tokens.begin(), tokens.end()}];
+    }
+  }
+  LoaderConfig config;
+  config.tokens = 1024;
+  config.max_documents = 64;
+  config.context = 400;
+  config.sentinels = tokenizer->sentinels();
+  const Index most = document_tokens(Objective::ul2, config.context);
+  const auto is_sentinel = [&](std::int32_t token) {
+    return token >= Tokenizer::kControls && token < Tokenizer::kControls + config.sentinels;
+  };
+  // The texts of a document, put together again from what is seen and what is predicted.
+  const auto texts_of = [&](const Batch& batch, Index d, Index& longest) {
+    const auto at = static_cast<std::size_t>(d);
+    const std::int32_t begin = batch.cu_seqlens[at], end = batch.cu_seqlens[at + 1];
+    std::map<std::int32_t, std::vector<std::int32_t>> spans;
+    std::int32_t last = 0;
+    for (std::size_t t = 0; t < batch.targets.size(); ++t) {
+      if (batch.target_rows[t] < begin || batch.target_rows[t] >= end) continue;
+      if (is_sentinel(batch.targets[t])) {
+        last = batch.targets[t];
+      } else {
+        spans[last].push_back(batch.targets[t]);
+      }
+    }
+    spans[last].pop_back();  // the end of the whole
+    std::vector<std::int32_t> whole;
+    const auto put = [&](std::int32_t span) {
+      longest = std::max(longest, static_cast<Index>(spans[span].size()));
+      whole.insert(whole.end(), spans[span].begin(), spans[span].end());
+    };
+    for (std::int32_t row = begin + 1; row < begin + batch.prefix_lengths[at] - 1; ++row) {
+      const std::int32_t token = batch.ids[static_cast<std::size_t>(row)];
+      if (is_sentinel(token)) {
+        put(token);
+      } else {
+        whole.push_back(token);
+      }
+    }
+    put(0);
+    EXPECT_LE(static_cast<Index>(whole.size()), most);
+    std::vector<std::vector<std::int32_t>> texts(1);
+    for (const std::int32_t token : whole) {
+      if (token == Tokenizer::kEnd) {
+        texts.emplace_back();
+      } else {
+        texts.back().push_back(token);
+      }
+    }
+    return texts;
+  };
+  for (const Objective objective : {Objective::ul2, Objective::prefix_lm}) {
+    config.objective = objective;
+    BatchLoader loader(tokenizer, sources, config);
+    const FixedBatches fixed(sources, config);
+    for (const bool is_fixed : {false, true}) {
+      std::map<std::vector<std::int32_t>, Index> met;
+      Index documents = 0, longest = 0;
+      const Index bins = is_fixed ? fixed.size() : loader.bins();
+      for (Index i = 0; i < bins; ++i) {
+        const Batch batch = is_fixed ? fixed.batch(i) : loader.next(1)[0];
+        for (Index d = 0; d < batch.documents; ++d) {
+          ++documents;
+          if (objective == Objective::ul2) {
+            for (const auto& text : texts_of(batch, d, longest)) ++met[text];
+          }
+        }
+      }
+      const Index texts = is_fixed ? fixed.examples() : loader.examples();
+      if (objective == Objective::ul2) {
+        EXPECT_EQ(met, all) << "every text is there once";
+        EXPECT_LT(documents, texts / 2);
+        EXPECT_GT(longest, most / 3) << "longer than most texts";
+      } else {
+        EXPECT_EQ(documents, texts);
+      }
+    }
+  }
+}
+
 // The epoch changes which spans are left out, and nothing else does.
 TEST_F(PretrainTest, ATextHasOtherSpansInEveryEpoch) {
   const auto tokenizer = std::make_shared<const Tokenizer>(folder / "tokenizer.model");
-  DataConfig data = recipe(folder / "x", {}).data;
+  const DataConfig data = recipe(folder / "x", {"objective=prefix_lm"}).data;
   const PreparedData prepared = prepare_data(data, *tokenizer, folder.path());
   LoaderConfig config;
   config.tokens = 256;
   config.max_documents = 16;
   config.context = data.context;
-  config.objective = Objective::ul2;
-  config.sentinels = tokenizer->sentinels();
+  config.objective = Objective::prefix_lm;
   BatchLoader one(tokenizer, prepared.training(DataPart::all), config),
       two(tokenizer, prepared.training(DataPart::all), config);
   const auto epoch = [](BatchLoader& loader) {
