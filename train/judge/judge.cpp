@@ -121,11 +121,10 @@ class Judge {
     make_systems();
     check_hypotheses();
     Meter meter("expansions");
-    const bool simulated =
-        std::ranges::any_of(models_, [](const auto& model) { return model->open.run.simulated; }) ||
-        (chooser_ && chooser_->hello().simulated);
-    expanded_ = expand_all(settings_.folder / "expansions.jsonl", identity(), systems_, queries_, simulated,
-                           std::ref(meter));
+    const bool simulated = std::ranges::any_of(models_, [](const auto& model) { return model->open.run.simulated; }) ||
+                           (chooser_ && chooser_->hello().simulated);
+    expanded_ =
+        expand_all(settings_.folder / "expansions.jsonl", identity(), systems_, queries_, simulated, std::ref(meter));
     score();
     show();
   }
@@ -260,6 +259,10 @@ class Judge {
     }
     systems_[1].prompts = [this](const TestQuery& query) { return first_model_prompts(query); };
     Model& last = *models_.back();
+    if (!config_.prefixes.empty() && last.open.run.without_prefixes) {
+      warn("{} was trained without prefixes: {} {} little to it; name a run last that was trained with them",
+           model_names_.back(), fmt::join(config_.prefixes, ", "), config_.prefixes.size() == 1 ? "says" : "say");
+    }
     for (const std::string& prefix : config_.prefixes) {
       last.expander.check_prefix(prefix);
       SampleConfig with = samples;
@@ -495,6 +498,7 @@ void combine_judgements(const std::vector<fs::path>& folders, const std::vector<
   for (const Scores& unit : units) worlds.insert(unit.world);
   page.inference = fmt::format("over worlds ({}), their training seeds ({} in all) and their queries", worlds.size(),
                                folders.size());
+  if (folders.size() == 2) page.inference += "; intervals over two units say little";
   page.bootstrap = bootstrap;
   for (const std::string& system : units[0].systems) page.models.push_back(system);
   const Judgement shown = show_judgement(units, test_hypotheses(units, asked, bootstrap), page);

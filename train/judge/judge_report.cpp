@@ -193,7 +193,8 @@ Judgement show_judgement(const std::vector<Scores>& units, const std::vector<Tes
   }
   pages.add(
       "Images", table_of(units, systems, kImageColumns, page.bootstrap, json["systems"]),
-      "alignment: cosine of query and image; diversity: mean squared distance of a query's images from their mean");
+      "alignment: cosine of query and image; diversity: mean squared distance of a query's images from their mean; "
+      "n/a, here and below: no query has a value, as where the image side gives no score, or a query has one image");
   pages.add("Share of wins against the straight query",
             table_of(units, systems, kWinColumns, page.bootstrap, json["systems"]),
             "image against image of the same seed, and the best of N against the best of N; ties count half");

@@ -77,7 +77,8 @@ void check(const Recipe& recipe, const std::string& file) {
        "samples.diverse ({}) must be 0 or at least samples.n ({})", recipe.samples.diverse, recipe.samples.n);
   const RefineRecipe& refine = recipe.refine;
   rule(refine.threshold == ThresholdKind::quantile || refine.per == ThresholdScope::all,
-       "refine.per: {} goes with refine.threshold: quantile; a fixed threshold is one for all pairs",
+       "refine.per: {} goes with refine.threshold: quantile; a fixed threshold is one for all pairs: set refine.per: "
+       "all, or refine.threshold: quantile",
        to_string(refine.per));
   check_score_terms(refine.score, file, "refine.score");
   check_score_terms(recipe.judge.best_of.score, file, "judge.best_of.score");

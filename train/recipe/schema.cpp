@@ -41,7 +41,9 @@ void read_number(const Node& node, const std::string& name, const std::string& t
     }
   }
   bool good = node.kind == Node::Kind::scalar && problem == std::errc() && stop == end;
-  if constexpr (std::floating_point<T>) good = good && std::isfinite(read);
+  if constexpr (std::floating_point<T>) {
+    if (good && !std::isfinite(read)) user_error("{}: {} must be finite, got {}", node.where, name, node.described());
+  }
   const auto number = static_cast<double>(read);
   good = good && number >= limits.least && number <= limits.most && !(limits.above_least && number == limits.least);
   if (!good) user_error("{}: {} must be {}, got {}", node.where, name, type, node.described());

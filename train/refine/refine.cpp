@@ -147,6 +147,7 @@ class Refine {
                              *std::min_element(summary_.scores.begin(), summary_.scores.end()))
                : fmt::format("refine.keep is {}", config_.keep));
     }
+    warn_of_small_groups();
     if (done) return;
     FileWriter out(folder_ / kKept);
     for (const std::size_t i : kept) {
@@ -166,6 +167,19 @@ class Refine {
     out.commit();
     report();
     steps_.finish("kept");
+  }
+
+  /// Such a keep is not the share that is kept.
+  void warn_of_small_groups() const {
+    const std::vector<SelectionGroup>& groups = summary_.selection.groups;
+    const auto raised = std::ranges::count_if(groups, &SelectionGroup::raised);
+    if (raised == 0) return;
+    const std::string of = config_.per == ThresholdScope::query  ? plural(raised, "query", "queries")
+                           : config_.per == ThresholdScope::type ? plural(raised, "type")
+                                                                 : "set";
+    warn("refine.keep {} of the pairs of {} {} is less than half a pair: one of each is kept; {:.3g} % are kept in all",
+         config_.keep, raised, of,
+         100 * static_cast<double>(summary_.selection.kept.size()) / static_cast<double>(prompts_.size()));
   }
 
   void report() {

@@ -14,13 +14,16 @@ namespace {
 
 constexpr std::uint32_t kPurposeSelect = 0x52465401;  // index: the candidate's place
 
+std::size_t quantile_of(std::size_t pairs, const RefineRecipe& config) {
+  return static_cast<std::size_t>(std::llround(config.keep * static_cast<double>(pairs)));
+}
+
 /// How many of a group are kept by score.
 std::size_t count_of(const std::vector<std::size_t>& group, std::span<const Candidate> candidates,
                      const RefineRecipe& config) {
   if (config.select == SelectBy::all) return group.size();
   if (config.threshold == ThresholdKind::quantile) {
-    const auto share = static_cast<std::size_t>(std::llround(config.keep * static_cast<double>(group.size())));
-    return std::clamp<std::size_t>(share, 1, group.size());
+    return std::clamp<std::size_t>(quantile_of(group.size(), config), 1, group.size());
   }
   return static_cast<std::size_t>(
       std::count_if(group.begin(), group.end(), [&](std::size_t i) { return candidates[i].score >= config.at_least; }));
@@ -72,7 +75,9 @@ Selection select_pairs(std::span<const Candidate> candidates, const RefineRecipe
       std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return drawn[a] < drawn[b]; });
     }
     order.resize(count);
-    SelectionGroup row{name, group.size(), count, 0};
+    SelectionGroup row{.name = name, .pairs = group.size(), .kept = count};
+    row.raised = config.select != SelectBy::all && config.threshold == ThresholdKind::quantile &&
+                 quantile_of(group.size(), config) == 0;
     if (scored && count > 0) {
       row.threshold = candidates[order[0]].score;
       for (const std::size_t i : order) row.threshold = std::min(row.threshold, candidates[i].score);

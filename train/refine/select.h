@@ -21,6 +21,7 @@ struct Candidate {
 struct SelectionGroup {
   std::string name;  // "" where there is one for all, else the type or the query's key
   std::size_t pairs = 0, kept = 0;
+  bool raised = false;   // the quantile would keep none: it keeps one
   double threshold = 0;  // the least score that was kept; of no meaning for a random selection
 };
 

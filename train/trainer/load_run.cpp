@@ -1,5 +1,7 @@
 #include "train/trainer/load_run.h"
 
+#include "core/error.h"
+#include "core/files.h"
 #include "train/corpus/fields.h"
 #include "train/generate/tokenizer_codec.h"
 #include "train/model/merge.h"
@@ -7,6 +9,26 @@
 #include "train/trainer/checkpoint.h"
 
 namespace unfurl::train {
+namespace {
+
+constexpr int kMostStarts = 16;  // one behind the other: a circle ends
+
+/// False as well where it starts from a run that is not here any more.
+bool never_saw_prefixes(const Recipe& recipe, int starts) {
+  if (recipe.prefix.mode != PrefixPolicy::none || starts == 0) return false;
+  if (recipe.start.empty()) return true;
+  const std::filesystem::path start = recipe.start, state = start / kStateFile, of_run = start / "recipe.yaml";
+  try {
+    const Recipe before = std::filesystem::exists(state) ? recipe_of(Json::parse(read_file(state)), start)
+                                                         : parse_recipe(read_file(of_run), of_run.string());
+    return never_saw_prefixes(before, starts - 1);
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+}  // namespace
+
 Recipe recipe_of(const Json& state, const std::filesystem::path& checkpoint) {
   const std::string where = (checkpoint / "state.json").string();
   const Json* recipe = state.find("recipe");
@@ -20,6 +42,7 @@ LoadedRun load_run(const std::filesystem::path& path, const Placement& placement
   const Json state = verify_checkpoint(run.checkpoint);
   run.recipe = recipe_of(state, run.checkpoint);
   run.simulated = is_simulated(state);
+  run.without_prefixes = never_saw_prefixes(run.recipe, kMostStarts);
   run.tokenizer = std::make_shared<const Tokenizer>(run.checkpoint / "tokenizer.model");
   if (run.recipe.model.vocab_size != run.tokenizer->vocab_size()) {
     user_error("{}: the tokenizer has {} pieces, the model {}", run.checkpoint.string(), run.tokenizer->vocab_size(),
@@ -44,10 +67,8 @@ LoadedModel load_model(const std::filesystem::path& path, const Placement& place
   const auto owner = std::make_shared<Owner>();
   owner->decoder = std::move(run.decoder);
   owner->session = open_session(*owner->decoder, precision);
-  // What the weights that it started from had seen is not known here.
-  const bool without_prefixes = run.recipe.prefix.mode == PrefixPolicy::none && run.recipe.start.empty();
   return {std::shared_ptr<LanguageModel>(owner, owner->session.get()), std::make_unique<TokenizerCodec>(run.tokenizer),
-          run.recipe.name, without_prefixes, run.recipe.prefix.mode != PrefixPolicy::none};
+          run.recipe.name, run.without_prefixes, run.recipe.prefix.mode != PrefixPolicy::none};
 }
 
 }  // namespace unfurl::train

@@ -17,6 +17,7 @@ struct LoadedRun {
   std::shared_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<Decoder> decoder;  // to generate with: lora is merged
   bool simulated = false;            // trained on simulated pairs, here or before
+  bool without_prefixes = false;     // neither it nor what it starts from has seen one in training
 };
 
 /// The recipe that a checkpoint's state.json holds. Throws UserError where there is none.

@@ -10,6 +10,7 @@
 #include "tests/support/temporary_folder.h"
 #include "tests/train/judge/check_page.h"
 #include "tests/train/trainer/fixture.h"
+#include "train/trainer/checkpoint.h"
 #include "train/trainer/trainer.h"
 
 namespace unfurl::train {
@@ -74,6 +75,7 @@ TEST_F(JudgeTest, JudgesModelsAndControlsAndGoesOn) {
   const std::vector<std::string> more = {"--frontier", "2", "--prefixes", "FLV"};
   const tests::Finished first = judge(out, "", more);
   ASSERT_EQ(first.code, 0) << first.error;
+  EXPECT_EQ(first.error.find("without prefixes"), std::string::npos) << first.error;
   EXPECT_NE(first.out.find("SIMULATED"), std::string::npos);
   const Json json = Json::parse(read_file(out / "judge.json"));
   EXPECT_TRUE(json.at("simulated").as_bool());
@@ -88,6 +90,9 @@ TEST_F(JudgeTest, JudgesModelsAndControlsAndGoesOn) {
   EXPECT_EQ(page.find("http"), std::string::npos) << "the page must need nothing else";
   EXPECT_EQ(tests::page_faults(out / "report.html"), "");
 
+  // The model has seen no simulated pair, though the side that looks at what it says is simulated.
+  EXPECT_EQ(read_file(out / "expansions.jsonl").find("simulated"), std::string::npos);
+
   // A judgement that was killed: half of the expansions, the last line torn, and none of the rest.
   const std::string whole = read_file(out / "expansions.jsonl"), text = read_file(out / "judge.json");
   write_file(out / "expansions.jsonl", std::string_view(whole).substr(0, whole.size() / 2));
@@ -96,6 +101,32 @@ TEST_F(JudgeTest, JudgesModelsAndControlsAndGoesOn) {
   ASSERT_EQ(again.code, 0) << again.error;
   EXPECT_EQ(read_file(out / "expansions.jsonl"), whole);
   EXPECT_EQ(read_file(out / "judge.json"), text);
+}
+
+TEST_F(JudgeTest, SaysWhatAModelHasSeenThatMatters) {
+  const tests::TemporaryFolder at;
+  fs::copy(*folder_ / "run", at / "run", fs::copy_options::recursive);
+  const fs::path path = resolve_checkpoint(at / "run") / "state.json";
+  Json state = Json::parse(read_file(path));
+  state["simulated"] = true;
+  std::string recipe = state.at("recipe").as_string();
+  recipe.replace(recipe.find("mode: dropout"), 13, "mode: none");
+  state["recipe"] = recipe;
+  write_file(path, state.dump());
+  const tests::Finished done =
+      tests::Process({tests::unfurl_binary(), "judge", (at / "run").string(), "--out", (at / "j").string(), "--side",
+                      "/usr/bin/env python3 " + (*folder_ / "side.py").string(), "--max-queries", "2", "--max-tokens",
+                      "4", "--resamples", "20", "-n", "1", "--prefixes", "FLV", "DTL"})
+          .wait();
+  ASSERT_EQ(done.code, 0) << done.error;
+  const std::string expansions = read_file(at / "j/expansions.jsonl");
+  EXPECT_EQ(Json::parse(expansions.substr(0, expansions.find('\n'))).at("simulated"), Json(true));
+  EXPECT_NE(done.out.find(", trained on SIMULATED data"), std::string::npos) << done.out;
+  EXPECT_NE(
+      done.error.find("warning: tiny was trained without prefixes: FLV, DTL say little to it; name a run last that "
+                      "was trained with them\n"),
+      std::string::npos)
+      << done.error;
 }
 
 constexpr const char* kServer = R"(import json, os, sys
@@ -249,7 +280,8 @@ TEST_F(JudgeTest, ASideWithoutAestheticsHasNoneToShow) {
   const Json json = Json::parse(read_file(*folder_ / "blind" / "judge.json"));
   EXPECT_TRUE(json.at("systems").at("tiny").at("aesthetic").is_null());
   EXPECT_TRUE(json.at("systems").at("tiny").at("alignment").is_object());
-  EXPECT_NE(found.out.find("n/a"), std::string::npos);
+  EXPECT_NE(found.out.find("n/a, here and below: no query has a value, as where the image side gives no score"),
+            std::string::npos);
 }
 
 TEST_F(JudgeTest, JudgementsOfSeveralWorldsAreOne) {
@@ -274,6 +306,9 @@ TEST_F(JudgeTest, JudgementsOfSeveralWorldsAreOne) {
   EXPECT_NE(json.at("hypotheses").as_array().at(0).at("verdict").as_string(), "");
   EXPECT_NE(found.out.find("units that find it"), std::string::npos);
   EXPECT_NE(found.out.find("over worlds (1), their training seeds (2 in all)"), std::string::npos);
+  for (const std::string& page : {found.out, read_file(*folder_ / "ab" / "report.html")}) {
+    EXPECT_NE(page.find("; intervals over two units say little"), std::string::npos);
+  }
   std::vector<std::string> twice = command;
   twice[4] = twice[3];
   const tests::Finished same = tests::Process(twice).wait();

@@ -100,6 +100,10 @@ TEST(Recipe, MistakesNameTheLineAndTheKey) {
             "r.yaml:1: optimizer.name must be one of adamw | adafactor, got \"adam\"; did you mean \"adamw\"?");
   EXPECT_EQ(message_of_text("optimizer: {beta2: .nan}"),
             "r.yaml:1: optimizer.beta2 must be a number >= 0 and <= 0.9999999, got \".nan\"");
+  for (const char* bad : {"inf", "-inf", "nan"}) {
+    EXPECT_EQ(message_of_text(std::string("refine: {threshold: fixed, at_least: ") + bad + "}"),
+              std::string("r.yaml:1: refine.at_least must be finite, got \"") + bad + "\"");
+  }
   EXPECT_EQ(message_of_text("samples: {top_p: 0}"), "r.yaml:1: samples.top_p must be a number > 0 and <= 1, got \"0\"");
   EXPECT_EQ(message_of_text("data: {sources: a.jsonl}"), "r.yaml:1: data.sources must be a list, got \"a.jsonl\"");
   EXPECT_EQ(message_of_text("- 1"), "r.yaml:1: the recipe must be a map of keys, got a list");

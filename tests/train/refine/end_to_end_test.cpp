@@ -193,6 +193,7 @@ TEST_F(RefineEndToEnd, TheFilesAreWhatTheStepsSay) {
   // Kept: the best 40 %, all of queries of the re-fine-tune half.
   const std::vector<Pair> kept = train::read_pairs(out / "refined/kept.jsonl");
   for (const Pair& pair : kept) {
+    EXPECT_TRUE(pair.simulated) << "a simulated side chose it";
     EXPECT_EQ(pair.prefix, "RFT");
     EXPECT_TRUE(pair.prompt.starts_with(pair.query));
     EXPECT_TRUE(sides[pair.query].contains(train::Side::refine)) << pair.query;
@@ -225,6 +226,11 @@ TEST_F(RefineEndToEnd, TheFilesAreWhatTheStepsSay) {
   for (const Json& bin : report.at("histogram").at("kept").as_array()) in_bins += bin.as_integer();
   EXPECT_EQ(in_bins, static_cast<std::int64_t>(kept.size()));
   EXPECT_TRUE(has(read_file(out / "refined/refine.html"), "simulated"));
+  for (const char* name : {"base", "refined", "multi_prefix", "prefix_dropout"}) {
+    const Json* told = Json::parse(read_file(out / name / "run.json")).find("simulated");
+    EXPECT_EQ(told != nullptr, std::string(name) != "base") << name;
+  }
+  EXPECT_FALSE(has(read_file(out / "refined/expansions.jsonl"), "\"simulated\"")) << "Base has seen none";
   // It trained on these alone.
   EXPECT_TRUE(has(read_file(out / "refined/recipe.yaml"), "part: none"));
 
@@ -236,11 +242,13 @@ TEST_F(RefineEndToEnd, TheFilesAreWhatTheStepsSay) {
   for (std::string line; std::getline(step, line);) {
     const Json json = Json::parse(line);
     EXPECT_TRUE(sides[json.at("query").as_string()].contains(train::Side::validation)) << line;
+    EXPECT_EQ(json.at("simulated"), Json(true));
     for (const Json& prompt : json.at("prompts").as_array()) firsts.insert(prompt.at("text").as_string());
   }
   std::size_t of_first = 0;
   std::set<std::string> prompts = firsts;
   for (const Pair& pair : further) {
+    EXPECT_TRUE(pair.simulated) << "a model that has seen simulated pairs made it";
     EXPECT_EQ(pair.prefix, "MSTP");
     EXPECT_TRUE(pair.prompt.starts_with(pair.query) && pair.prompt.size() > pair.query.size());
     EXPECT_TRUE(prompts.contains(pair.query)) << pair.query;
@@ -310,9 +318,13 @@ TEST_F(RefineEndToEnd, TheFilesAreWhatTheStepsSay) {
   EXPECT_FALSE(has(own, "are those of")) << own;
 
   // Another threshold asks neither the model nor the image side again.
-  const std::string again = run(command, {"--only", "refined", "--set", "stages.refined.refine.per=query"}, 0);
+  const std::string again = run(
+      command,
+      {"--only", "refined", "--set", "stages.refined.refine.per=query", "--set", "stages.refined.refine.keep=0.1"}, 0);
   EXPECT_TRUE(has(again, "20 queries expanded already")) << again;
-  const std::size_t of_each = train::read_pairs(out / "refined/kept.jsonl").size();  // round(0.4 3) = 1 of each query
+  EXPECT_TRUE(has(again, "warning: refine.keep 0.1 of the pairs of ")) << again;
+  EXPECT_TRUE(has(again, " queries is less than half a pair: one of each is kept; 33.")) << again;
+  const std::size_t of_each = train::read_pairs(out / "refined/kept.jsonl").size();  // one of each query
   EXPECT_GE(of_each, 18u);
   EXPECT_LE(of_each, 20u);
   EXPECT_EQ(bytes(at("out.log")), asked);
@@ -361,7 +373,8 @@ TEST_F(RefineEndToEnd, BadInputIsOneLine) {
   EXPECT_TRUE(
       has(message(command, with({"stages.refined.refine.at_least=2"}), 2), "error: refine.at_least 2 keeps none of "));
   EXPECT_TRUE(has(message(command, with({"stages.refined.refine.per=type"}), 2),
-                  "refine.per: type goes with refine.threshold: quantile"));
+                  "refine.per: type goes with refine.threshold: quantile; a fixed threshold is one for all pairs: set "
+                  "refine.per: all, or refine.threshold: quantile"));
   EXPECT_TRUE(has(message(command, {"stages.refined.refine.score=[{term: sim_query_imag}]"}, 2),
                   "did you mean \"sim_query_image\"?"));
   EXPECT_TRUE(has(message(command, {"stages.refined.refine.side.command="}, 2), "set refine.side.command"));

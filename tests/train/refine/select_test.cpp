@@ -56,9 +56,19 @@ TEST(Select, QuantileOfEachTypeAndEachQuery) {
   config.per = ThresholdScope::query;
   found = select_pairs(some(), config, 1);
   ASSERT_EQ(found.groups.size(), 3u);
-  for (const SelectionGroup& group : found.groups) EXPECT_EQ(group.kept, 2u) << group.name;
-  config.keep = 0.01;  // at least one of each
-  EXPECT_EQ(select_pairs(some(), config, 1).kept.size(), 3u);
+  for (const SelectionGroup& group : found.groups) {
+    EXPECT_EQ(group.kept, 2u) << group.name;
+    EXPECT_FALSE(group.raised);
+  }
+  for (const double keep : {0.01, 0.12, 0.13, 0.2}) {  // at least one of each
+    config.keep = keep;
+    found = select_pairs(some(), config, 1);
+    EXPECT_EQ(found.kept.size(), 3u);
+    for (const SelectionGroup& group : found.groups) EXPECT_EQ(group.raised, keep < 0.125) << keep;
+  }
+  config.keep = 0.01;
+  config.select = SelectBy::all;
+  for (const SelectionGroup& group : select_pairs(some(), config, 1).groups) EXPECT_FALSE(group.raised);
 }
 
 TEST(Select, TiesGoToTheEarlier) {
