@@ -1,6 +1,5 @@
 #include "core/optim/adamw.h"
 
-#include <ranges>
 
 #include "core/dispatch.h"
 
@@ -31,7 +30,8 @@ kernels::AdamW AdamW::config(const Arena& arena) const {
 /// gains a forward pass reads from the start, comes first.
 template <class Body>
 void AdamW::each_part(Body body) const {
-  for (const Arena& arena : std::views::reverse(arenas_)) {
+  for (auto place = arenas_.rbegin(); place != arenas_.rend(); ++place) {
+    const Arena& arena = *place;
     const Buckets whole = buckets(arena.group);
     Index at = 0;
     for (Index bucket = 0; bucket < whole.size(); ++bucket) {

@@ -1,8 +1,7 @@
 // How sure a mean is: bootstrap intervals (Efron and Tibshirani, 1993, percentile form).
 #pragma once
 #include <cstdint>
-#include <functional>
-#include <span>
+#include <string>
 #include <vector>
 
 namespace unfurl::train {
