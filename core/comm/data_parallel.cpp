@@ -39,6 +39,9 @@ DataParallel::DataParallel(Communicator& communicator, Parameters& parameters, b
     const Tensor& gradients = parameters.gradients(group);
     if (gradients.defined()) device_ = gradients.device();
   }
+  if (sharded && ranks() > 1) {
+    parameters.share_masters({buckets(ParameterGroup::decayed), buckets(ParameterGroup::undecayed)});
+  }
 }
 
 void DataParallel::connect(const NcclOptions& options) {
@@ -71,7 +74,8 @@ Work DataParallel::all_gather(const char* what, void* data, std::size_t element_
 }
 
 Buckets DataParallel::buckets(ParameterGroup group) const {
-  return {parameters_.gradients(group).numel(), bucket_, ranks(), rank()};
+  const Tensor& gradients = parameters_.gradients(group);
+  return {gradients.defined() ? gradients.numel() : 0, bucket_, ranks(), rank()};
 }
 
 OptimizerShare DataParallel::share() {
@@ -79,7 +83,10 @@ OptimizerShare DataParallel::share() {
   OptimizerShare out{rank(), ranks(), bucket_, {}, {}};
   out.gather_sums = [this](double* sums, const Buckets& gradients) { gather_sums(sums, gradients); };
   out.updated = [this](ParameterGroup group, Index bucket) {
-    values_.push_back(gather("updated weights", parameters_.values(group), group, bucket));
+    const Buckets whole = buckets(group);
+    const Range part = whole.of(bucket);
+    values_.push_back(
+        gather("updated weights", parameters_.values(group).span_of(part.begin, {part.size()}), whole.shards(bucket)));
   };
   return out;
 }
@@ -117,12 +124,10 @@ void DataParallel::reduce_gradients(const SumOfSlots& sum) {
   wait_for(sums_);
 }
 
-Work DataParallel::gather(const char* what, const Tensor& flat, ParameterGroup group, Index bucket) const {
-  if (flat.device() == Device::meta) return {};
-  const Buckets whole = buckets(group);
-  const Tensor part = flat.span_of(whole.of(bucket).begin, {whole.of(bucket).size()});
+Work DataParallel::gather(const char* what, const Tensor& part, const Shards& shards) const {
+  if (part.device() == Device::meta) return {};
   void* const data = part.dtype() == DType::bf16 ? static_cast<void*>(part.data<bf16>()) : part.data<float>();
-  return all_gather(what, data, static_cast<std::size_t>(size_of(part.dtype())), whole.shards(bucket));
+  return all_gather(what, data, static_cast<std::size_t>(size_of(part.dtype())), shards);
 }
 
 void DataParallel::gather_values() {
@@ -145,19 +150,29 @@ void DataParallel::gather_values() {
   if (!skipped) wait_for(values_);
 }
 
-void DataParallel::gather_masters() {
-  if (ranks() == 1 || !sharded_) return;
-  std::vector<Work> works;
+std::unique_ptr<WholeMasters> DataParallel::gather_masters() {
+  if (!parameters_.shares_masters()) return nullptr;
+  std::unique_ptr<WholeMasters> out = rank() == 0 ? std::make_unique<WholeMasters>(parameters_) : nullptr;
+  const MemoryName memory("master weights");
   for (const ParameterGroup group : kTrained) {
     const Tensor& masters = parameters_.masters(group);
-    if (!masters.defined() || !parameters_.gradients(group).defined()) continue;
-    if (masters.dtype() == parameters_.values(group).dtype()) continue;
-    for (Index bucket = 0; bucket < buckets(group).size(); ++bucket) {
-      works.push_back(gather("weights", masters, group, bucket));
+    if (!masters.defined()) continue;
+    const Buckets whole = buckets(group);
+    const Tensor memory_of_one = Tensor::empty({whole.of(0).size()}, DType::f32, masters.device());
+    Index at = 0;
+    for (Index bucket = 0; bucket < whole.size(); ++bucket) {
+      const Range all = whole.of(bucket), own = whole.own(bucket);
+      const Tensor part = memory_of_one.span_of(0, {all.size()});
+      if (own.size() > 0) {
+        copy_into(part.span_of(own.begin - all.begin, {own.size()}), masters.span_of(at, {own.size()}));
+      }
+      at += own.size();
+      gather("weights", part, whole.shards(bucket)).wait();
+      if (out) copy_into(out->of(group).span_of(all.begin, {all.size()}), part);
     }
   }
-  wait_for(works);
   if (nccl_) nccl_->finish();
+  return out;
 }
 
 void DataParallel::gather(const char* what, double* numbers, Index count) {

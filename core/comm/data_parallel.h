@@ -56,8 +56,9 @@ class DataParallel {
   void reduce_gradients(const SumOfSlots& sum);
   /// After the update: every rank's parts of the values to all, and the gradients of the others' parts are zero.
   void gather_values();
-  /// Brings all masters to all ranks, for a checkpoint, where they are not the values. Waits for the device.
-  void gather_masters();
+  /// For a checkpoint, on every rank at once: where ranks share the masters, rank 0 has the whole of them for as long
+  /// as it keeps what is returned; the others get nothing. They travel bucket by bucket. Waits for the device.
+  std::unique_ptr<WholeMasters> gather_masters();
   /// Brings the numbers of each rank, `count` in all in equal parts, to all. They are in the host's memory. Throws
   /// where anything before has failed.
   void gather(const char* what, double* numbers, Index count);
@@ -68,7 +69,7 @@ class DataParallel {
   Buckets buckets(ParameterGroup group) const;
   void reduce(const BucketQueue::Bucket& bucket, const SumOfSlots& sum);
   void gather_sums(double* sums, const Buckets& gradients) const;
-  Work gather(const char* what, const Tensor& flat, ParameterGroup group, Index bucket) const;
+  Work gather(const char* what, const Tensor& part, const Shards& shards) const;
 
   Communicator& communicator_;
   Parameters& parameters_;

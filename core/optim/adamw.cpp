@@ -60,11 +60,12 @@ void AdamW::update(double learning_rate, double gradient_scale) {
 void AdamW::update(const kernels::OptimizerStep* step) {
   each_part([&](const Arena& arena, const Range& own, Index at) {
     const Tensor &weights = parameters().masters(arena.group), &values = parameters().values(arena.group);
+    const bool rounded = values.dtype() == DType::bf16;  // of masters, which ranks share as they share the state
     on_device(weights.device(), [&](const auto& queue) {
-      kernels::adamw_step(
-          queue, weights.data<float>() + own.begin, arena.m.data<float>() + at, arena.v.data<float>() + at,
-          parameters().gradients(arena.group).template data<float>() + own.begin,
-          values.dtype() == DType::bf16 ? values.data<bf16>() + own.begin : nullptr, step, config(arena), own.size());
+      kernels::adamw_step(queue, weights.data<float>() + (rounded ? at : own.begin), arena.m.data<float>() + at,
+                          arena.v.data<float>() + at,
+                          parameters().gradients(arena.group).template data<float>() + own.begin,
+                          rounded ? values.data<bf16>() + own.begin : nullptr, step, config(arena), own.size());
     });
   });
 }

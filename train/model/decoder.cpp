@@ -85,7 +85,8 @@ void fill_ones(const Tensor& tensor) {
 
 }  // namespace
 
-Decoder::Decoder(const ModelConfig& config, DType dtype, Device device, bool gradients) : config_(config) {
+Decoder::Decoder(const ModelConfig& config, DType dtype, Device device, bool gradients, bool masters)
+    : config_(config) {
   require(config.vocab_size > 0, "Decoder: vocab_size is not set");
   const Index d = config.width, ff = config.ff_width, attention = attention_width(), kv = kv_width();
   const bool parallel = config.block == BlockKind::parallel;
@@ -163,7 +164,7 @@ Decoder::Decoder(const ModelConfig& config, DType dtype, Device device, bool gra
     }
   }
 
-  parameters_.allocate(dtype, device, gradients);
+  parameters_.allocate(dtype, device, gradients, masters);
   const auto tensor = [&](std::size_t number) { return parameters_[number]; };
   const auto bias = [&](std::size_t number) { return config.norm == NormKind::layer ? tensor(number) : Tensor(); };
   for (const Numbers& n : numbers) {
@@ -204,6 +205,7 @@ Decoder::Decoder(const ModelConfig& config, DType dtype, Device device, bool gra
 }
 
 void Decoder::initialise(std::uint64_t seed) {
+  const WholeMasters whole(parameters_);
   const auto& all = parameters_.all();
   for (std::size_t i = 0; i < all.size(); ++i) {
     const Parameter& parameter = all[i];

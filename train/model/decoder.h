@@ -61,8 +61,9 @@ struct BlockWeights {
 class Decoder {
  public:
   /// The weights are zero until initialise() or a checkpoint fills them. config.vocab_size must be set. Without
-  /// `gradients` the soft prompt is behind the embedding in one table, for opened().
-  Decoder(const ModelConfig& config, DType dtype, Device device, bool gradients);
+  /// `gradients` the soft prompt is behind the embedding in one table, for opened(). `masters`: of
+  /// Parameters::allocate.
+  Decoder(const ModelConfig& config, DType dtype, Device device, bool gradients, bool masters = true);
 
   /// Fills the weights: normal with config.init_std, output projections divided by sqrt(2 layers) where init_scaled;
   /// gains 1, biases 0; of lora, A with standard deviation 1 / sqrt(its columns), B 0. The same for every device and

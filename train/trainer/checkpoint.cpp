@@ -94,6 +94,7 @@ std::vector<NamedTensor> named_tensors(const Parameters& parameters) {
   std::vector<NamedTensor> out;
   for (const Parameter& parameter : parameters.all()) {
     const Tensor& value = parameter.master;
+    require(value.defined(), "named_tensors: ranks share the masters, and nobody has all of them");
     if (parameter.parts.empty()) out.push_back({parameter.name, value});
     for (const ParameterPart& part : parameter.parts) {
       const Index cols = parameter.shape[-1];

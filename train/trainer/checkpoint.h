@@ -25,7 +25,8 @@ struct NamedTensor {
   Tensor tensor;  // f32, or a column slice of one, on any device
 };
 
-/// The parameters' masters by name, joint ones as their parts. Who writes to them calls Parameters::round_values().
+/// The parameters' masters by name, joint ones as their parts; where ranks share them, within a WholeMasters. Who
+/// writes to them calls Parameters::round_values().
 std::vector<NamedTensor> named_tensors(const Parameters& parameters);
 
 /// Writes tensors of f32 as they are named.

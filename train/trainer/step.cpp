@@ -22,6 +22,12 @@ Index slots_per_rank(const Recipe& recipe, const Communicator* communicator) {
              slots, ranks, slots, ranks > slots ? ", or set batch.slots higher" : "");
 }
 
+/// Whether each rank has all masters. Where AdamW's ranks compute in bf16, they share them.
+bool holds_masters(const Recipe& recipe, DType dtype, const Communicator* communicator) {
+  return dtype != DType::bf16 || communicator == nullptr || communicator->size() == 1 ||
+         recipe.optimizer.name != OptimizerKind::adamw;
+}
+
 std::unique_ptr<Optimizer> make_optimizer(Parameters& parameters, const OptimizerConfig& config, OptimizerShare share) {
   const MemoryName memory("optimiser state");
   if (config.name == OptimizerKind::adamw) {
@@ -88,7 +94,7 @@ Batch largest_batch(const Recipe& recipe) {
 TrainStep::TrainStep(const Recipe& recipe, Device device, DType dtype, Communicator* communicator)
     : recipe_(recipe),
       device_(device),
-      decoder_(recipe.model, dtype, device, true),
+      decoder_(recipe.model, dtype, device, true, holds_masters(recipe, dtype, communicator)),
       slots_(decoder_.parameters(), slots_per_rank(recipe, communicator)),
       ranks_(communicator == nullptr ? alone_ : *communicator, decoder_.parameters(),
              recipe.optimizer.name == OptimizerKind::adamw, recipe.train.bucket_blocks),

@@ -208,6 +208,7 @@ void Run::load(const std::optional<fs::path>& newest) {
     if (!settings_.fresh && !checkpoint_steps(folder_).empty()) {
       user_error("no checkpoint in {} is whole; start over with --fresh, or set another output", folder_.string());
     }
+    const WholeMasters masters(step_->decoder().parameters());
     const bool from_simulated = start_weights(step_->decoder(), recipe_, *data_.tokenizer, data_.tokenizer_path);
     state_.simulated = from_simulated || data_.prepared.simulated();
   }
@@ -229,6 +230,7 @@ void Run::restore(const fs::path& checkpoint) {
   state_.simulated = state_.simulated || data_.prepared.simulated();
   saved_ = begun_ = state_.step;
   step_->optimizer().set_steps(state_.updates);
+  const WholeMasters masters(step_->decoder().parameters());
   read_tensors(checkpoint / "model.safetensors", named_tensors(step_->decoder().parameters()));
   read_optimizer(checkpoint, step_->optimizer().state());
   step_->decoder().parameters().round_values();
@@ -404,9 +406,11 @@ void Run::do_validation() {
 }
 
 void Run::write_samples() {
-  if (recipe_.samples.queries.empty() || !is_first()) return;
+  if (recipe_.samples.queries.empty()) return;
   // What is trained by a method cannot generate.
   const bool full = recipe_.model.tuning.method == Method::full;
+  const std::unique_ptr<WholeMasters> masters = full ? nullptr : step_->ranks().gather_masters();
+  if (!is_first()) return;
   const std::unique_ptr<Decoder> plain = full ? nullptr : merged(step_->decoder(), placement_.dtype, placement_.device);
   const std::unique_ptr<LanguageModel> session = open_session(full ? step_->decoder() : *plain);
   const TokenizerCodec codec(data_.tokenizer);
@@ -427,11 +431,11 @@ void Run::begin_checkpoint() {
   state_.loader = data_.loader->state();
   state_.placement = described(placement_);
   state_.products = placement_.device == Device::cuda ? product_choices() : ProductChoices();
-  step_->ranks().gather_masters();
+  const std::unique_ptr<WholeMasters> masters = step_->ranks().gather_masters();
   write_prefix_shares();  // before the checkpoint is there: a run that goes on from it counts from it
   CheckpointContent content;
   content.step = begun_ = state_.step;
-  content.model = named_tensors(step_->decoder().parameters());
+  if (is_first()) content.model = named_tensors(step_->decoder().parameters());
   content.optimizer = step_->optimizer().state();
   content.tokenizer = data_.tokenizer_path;
   content.state = to_json(state_, recipe_, data_.prepared.fingerprint);
