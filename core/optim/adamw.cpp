@@ -1,6 +1,5 @@
 #include "core/optim/adamw.h"
 
-
 #include "core/dispatch.h"
 
 namespace unfurl {

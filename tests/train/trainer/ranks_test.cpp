@@ -204,9 +204,9 @@ TEST_F(RanksTest, TheStepsOfAGpuAreSharedToo) {
 
 /// In bf16 each rank has masters of its own part alone, and checkpoints have all of them.
 TEST_F(RanksTest, MastersThatRanksShareAreOfOneRunWithThoseOfOneRank) {
-  const std::vector<std::string> sets = {"device=host_cuda",       "precision=bf16",        "train.steps=3",
-                                         "batch.micro_batches=1",  "samples.queries=[]",    "train.validate_every=0",
-                                         "train.bucket_blocks=1",  "train.keep=9",          "train.checkpoint_every=1"};
+  const std::vector<std::string> sets = {"device=host_cuda",      "precision=bf16",     "train.steps=3",
+                                         "batch.micro_batches=1", "samples.queries=[]", "train.validate_every=0",
+                                         "train.bucket_blocks=1", "train.keep=9",       "train.checkpoint_every=1"};
   ASSERT_EQ(train(1, sets).code, 0);
   const std::vector<std::string> expected = numbers();
   const std::string bits = weights(3);
@@ -231,9 +231,10 @@ TEST_F(RanksTest, SamplesAreOfTheMastersOfAllRanks) {
   std::vector<std::vector<std::string>> samples;
   for (const int ranks : {1, 2}) {
     fs::remove_all(run());
-    const Finished finished = train(
-        ranks, {"device=host_cuda", "precision=bf16", "method=lora", "train.steps=2", "batch.micro_batches=1",
-                "train.validate_every=2", "train.validation_tokens=64", "train.bucket_blocks=1", "optimizer.learning_rate=0.1"});
+    const Finished finished =
+        train(ranks, {"device=host_cuda", "precision=bf16", "method=lora", "train.steps=2", "batch.micro_batches=1",
+                      "train.validate_every=2", "train.validation_tokens=64", "train.bucket_blocks=1",
+                      "optimizer.learning_rate=0.1"});
     ASSERT_EQ(finished.code, 0) << finished.error;
     std::vector<std::string>& of_run = samples.emplace_back();
     for (const Json& line : read_metrics(run() / "metrics.jsonl")) {
