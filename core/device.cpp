@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 #include <type_traits>
+#include <utility>
 
 #include "core/allocator.h"
 #include "kernels/matmul_choices.h"
@@ -39,6 +40,12 @@ struct Queues {
 };
 #endif
 
+#if defined(UNFURL_HOST_CUDA) || defined(UNFURL_CUDA)
+/// Of a DeviceQueueScope.
+template <class Queue>
+thread_local const Queue* instead_of_work = nullptr;
+#endif
+
 template <class Body>
 void on_memory_queue(Device device, [[maybe_unused]] Body&& body) {
 #if defined(UNFURL_HOST_CUDA)
@@ -52,17 +59,27 @@ void on_memory_queue(Device device, [[maybe_unused]] Body&& body) {
 
 }  // namespace
 
-#if defined(UNFURL_HOST_CUDA)
-template <>
-const kernels::HostCudaQueue& device_queue() {
-  return Queues<kernels::HostCudaQueue>::get().work;
+#if defined(UNFURL_HOST_CUDA) || defined(UNFURL_CUDA)
+template <class Queue>
+const Queue& device_queue() {
+  const Queue* const instead = instead_of_work<Queue>;
+  return instead != nullptr ? *instead : Queues<Queue>::get().work;
+}
+template <class Queue>
+DeviceQueueScope<Queue>::DeviceQueueScope(const Queue& queue)
+    : before_(std::exchange(instead_of_work<Queue>, &queue)) {}
+template <class Queue>
+DeviceQueueScope<Queue>::~DeviceQueueScope() {
+  instead_of_work<Queue> = before_;
 }
 #endif
+#if defined(UNFURL_HOST_CUDA)
+template const kernels::HostCudaQueue& device_queue();
+template class DeviceQueueScope<kernels::HostCudaQueue>;
+#endif
 #if defined(UNFURL_CUDA)
-template <>
-const kernels::CudaQueue& device_queue() {
-  return Queues<kernels::CudaQueue>::get().work;
-}
+template const kernels::CudaQueue& device_queue();
+template class DeviceQueueScope<kernels::CudaQueue>;
 #endif
 
 std::string why_unusable(Device device) {

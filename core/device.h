@@ -37,6 +37,20 @@ kernels::DeviceProperties properties_of(Device device);
 template <class Queue>
 const Queue& device_queue();
 
+/// What this thread queues on a device of this kind goes to `queue`, and not to the device's own, until the end of the
+/// scope. No memory may be asked for or freed meanwhile that both work on: it is in order with the device's queue.
+template <class Queue>
+class DeviceQueueScope {
+ public:
+  explicit DeviceQueueScope(const Queue& queue);
+  ~DeviceQueueScope();
+  DeviceQueueScope(const DeviceQueueScope&) = delete;
+  DeviceQueueScope& operator=(const DeviceQueueScope&) = delete;
+
+ private:
+  const Queue* before_;
+};
+
 /// Calls body(queue) for a device that runs CUDA kernels.
 template <class Body>
 void on_device(Device device, [[maybe_unused]] Body&& body) {

@@ -118,9 +118,28 @@ void DataParallel::reduce_during(Tape& tape, SumOfSlots sum) {
   queue_.watch(tape, [this, sum = std::move(sum)](const BucketQueue::Bucket& bucket) { reduce(bucket, sum); });
 }
 
+void DataParallel::marked_backward(Tape& tape, const Tensor& root) {
+  if (!marks()) return tape.backward(root);
+  std::size_t next = 0;
+  const auto mark = [&](const BucketQueue::Bucket&) { nccl_->mark(next++); };
+  queue_.watch(tape, mark);
+  tape.backward(root);
+  queue_.finish(mark);
+}
+
+void DataParallel::reduce_marked(const SumOfSlots& sum) {
+  if (!marks()) return;
+  for (std::size_t number = 0; number < queue_.all().size(); ++number) {
+    nccl_->behind(number, [&] { reduce(queue_.all()[number], sum); });
+  }
+  marked_ = true;
+}
+
 void DataParallel::reduce_gradients(const SumOfSlots& sum) {
   if (ranks() == 1) return;
-  queue_.finish([&](const BucketQueue::Bucket& bucket) { reduce(bucket, sum); });
+  if (!std::exchange(marked_, false)) {
+    queue_.finish([&](const BucketQueue::Bucket& bucket) { reduce(bucket, sum); });
+  }
   wait_for(sums_);
 }
 

@@ -5,9 +5,12 @@
 //   gather_values()
 //
 // Both ways go bucket by bucket (buckets.h). The sum over ranks of a bucket starts as soon as its last gradient is
-// there, while backward goes on with the others; its updated values travel while the optimiser is at the next. Each sum
-// is taken along the tree of ranks (communicator.h), so that buckets of any size give the same bits; or as NCCL likes
-// it (nccl.h), which carries what is in the memory of GPUs.
+// there, while backward goes on with the others; its updated values travel while the optimiser is at the next. GPUs run
+// what was queued long before: there every backward marks where a bucket is whole (marked_backward()), and behind the
+// last one reduce_marked() queues the sums, each of which waits for its mark alone. On GPUs over MPI, which is for
+// tests of them without NCCL, all sums are behind backward. Each sum is taken along the tree of ranks (communicator.h),
+// so that buckets of any size give the same bits; or as NCCL likes it (nccl.h), which carries what is in the memory of
+// GPUs.
 #pragma once
 #include <functional>
 #include <memory>
@@ -51,6 +54,13 @@ class DataParallel {
   /// Of the last micro-batch of a step: its tape.backward() starts to sum each bucket that is whole. Where it is not
   /// called, nothing is summed before reduce_gradients().
   void reduce_during(Tape& tape, SumOfSlots sum);
+  /// Whether sums can start at marks in a device's work.
+  bool marks() const { return nccl_ != nullptr; }
+  /// tape.backward(root), which marks where each bucket is whole, where marks(). May be captured.
+  void marked_backward(Tape& tape, const Tensor& root);
+  /// When the last micro-batch of a step, with a marked_backward(), was queued: queues the sum of each bucket, behind
+  /// its mark. What sum() queues is part of that.
+  void reduce_marked(const SumOfSlots& sum);
   /// From the gradients of each rank to their sums, of which a rank has its own parts, or all where not sharded. Starts
   /// what was not started, and waits.
   void reduce_gradients(const SumOfSlots& sum);
@@ -76,6 +86,7 @@ class DataParallel {
   const bool sharded_;
   const Index bucket_;  // elements
   BucketQueue queue_;
+  bool marked_ = false;  // the sums of this step were started by reduce_marked()
   Device device_ = Device::cpu;
   std::unique_ptr<NcclCommunicator> nccl_;  // where the parameters are in memory that it reaches
   std::vector<Work> sums_, values_;         // under way

@@ -158,6 +158,8 @@ class NcclCommunicator::Queues {
   virtual void open(const nccl::UniqueId& id) = 0;
   virtual Work reduce_scatter(const char* what, float* data, const Shards& shards) = 0;
   virtual Work all_gather(const char* what, void* data, std::size_t element_bytes, const Shards& shards) = 0;
+  virtual void mark(std::size_t number) = 0;
+  virtual void behind(std::size_t number, const std::function<void()>& body) = 0;
   virtual void synchronize() = 0;
 };
 
@@ -258,6 +260,25 @@ class NcclCommunicator::QueuesOf : public Queues {
     });
   }
 
+  void mark(std::size_t number) override {
+    if (marks_.size() <= number) marks_.resize(number + 1);
+    compute_.record(marks_[number]);
+  }
+
+  void behind(std::size_t number, const std::function<void()>& body) override {
+    require(number < marks_.size(), "NCCL: there is no mark {}", number);
+    queue_.wait(marks_[number]);
+    const DeviceQueueScope<Queue> scope(queue_);
+    behind_ = true;
+    try {
+      body();
+    } catch (...) {
+      behind_ = false;
+      throw;
+    }
+    behind_ = false;
+  }
+
   void synchronize() override { queue_.synchronize(); }
 
  private:
@@ -277,8 +298,8 @@ class NcclCommunicator::QueuesOf : public Queues {
   Work collective(const char* what, const Body& body) {
     what_ = what;
     const Index number = ++number_;
-    const auto before = compute_.record();
-    queue_.wait(before);
+    if (!behind_) queue_.wait(compute_.record());
+    const auto before = queue_.record();
     body();
     const auto after = queue_.record();
     watchdog_->add(
@@ -314,15 +335,16 @@ class NcclCommunicator::QueuesOf : public Queues {
     return longest;
   }
 
-  /// Memory for what comes from the other ranks. As all memory it is ready for what is queued on the device behind
-  /// this.
+  /// Memory for what comes from the other ranks, ready when what the device was given so far is done.
   void reserve(const Shards& shards) {
     const Index needed = std::min(longest_of(shards), options_.piece) * (shards.ranks - 1);
     if (memory_.defined() && memory_.numel() >= needed) return;
     queue_.synchronize();
+    const DeviceQueueScope<Queue> scope(compute_);  // with which memory is in order
     const MemoryName name("sums over ranks");
     memory_ = Tensor();
     memory_ = Tensor::empty({needed}, DType::f32, device_);
+    queue_.wait(compute_.record());
   }
 
   /// Every rank's own part of the sums, by pieces.
@@ -380,7 +402,9 @@ class NcclCommunicator::QueuesOf : public Queues {
   // The collective that was started last.
   const char* what_ = "";
   Index number_ = 0;
-  Tensor memory_;  // what came from the other ranks
+  std::vector<typename Queue::Event> marks_;
+  bool behind_ = false;  // one of them
+  Tensor memory_;        // what came from the other ranks
   Queue queue_;
   std::unique_ptr<Watchdog> watchdog_;
 };
@@ -414,6 +438,10 @@ Work NcclCommunicator::reduce_scatter(const char* what, float* data, const Shard
 Work NcclCommunicator::all_gather(const char* what, void* data, std::size_t element_bytes, const Shards& shards) {
   return queues_->all_gather(what, data, element_bytes, shards);
 }
+
+void NcclCommunicator::mark(std::size_t number) { queues_->mark(number); }
+
+void NcclCommunicator::behind(std::size_t number, const std::function<void()>& body) { queues_->behind(number, body); }
 
 std::string NcclCommunicator::description() const {
   const int version = state_->library.number;

@@ -1,10 +1,11 @@
 // Collectives between ranks over the memory of their GPUs, by NCCL. Compared with NCCL's documented interface; has not
 // yet run on GPUs.
 //
-// A collective is queued on a stream of its own, behind what was queued on the device before it; the caller goes on at
-// once. Every rank starts the same collectives in the same order. A thread looks after them: where one does not end
-// within the communicator's timeout, or NCCL reports an error, all of them are aborted, the ranks tell one another how
-// far they came, and every rank throws the same line.
+// A collective is queued on a stream of its own, behind what was queued on the device before it, or behind a mark in
+// that (behind()); the caller goes on when NCCL has put it there, which its first collectives between two ranks may
+// take long for. Every rank starts the same collectives in the same order. A thread looks after them: where one does
+// not end within the communicator's timeout, or NCCL reports an error, all of them are aborted, the ranks tell one
+// another how far they came, and every rank throws the same line.
 //
 // Sums of gradients are taken in one of two ways. Deterministic: every rank sends each owner its part, and the owner
 // adds them in f32 along the tree of core/comm/communicator.h, which gives its bits: the bytes of a reduce-scatter, and
@@ -12,6 +13,7 @@
 //
 // On Device::host_cuda, whose memory is the process's own, the library must be one for tests; UNFURL_NCCL names it.
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -47,6 +49,14 @@ class NcclCommunicator {
 
   Work reduce_scatter(const char* what, float* data, const Shards& shards);
   Work all_gather(const char* what, void* data, std::size_t element_bytes, const Shards& shards);
+
+  /// Marks a moment in the device's work: now, or in a graph that is captured, at every launch of it. Marks are few
+  /// numbers, from 0.
+  void mark(std::size_t number);
+  /// Of what body() queues on the device, and of the collectives that it starts, all in order, the first waits for the
+  /// mark `number` as it was made last, and not for what was queued on the device behind that. Work::wait() of the last
+  /// of these collectives is for all of it. It may neither take memory of the device nor give it back.
+  void behind(std::size_t number, const std::function<void()>& body);
 
   /// Throws where a collective has failed: all results since are worthless. Asks the other ranks what they know, and so
   /// takes seconds then.

@@ -183,16 +183,30 @@ CudaQueue::Event CudaQueue::record() const {
   return event;
 }
 
+void CudaQueue::record(Event& event) const {
+  if (event.event_ == nullptr) {
+    cudaEvent_t made = nullptr;
+    check(cudaEventCreateWithFlags(&made, cudaEventDisableTiming), "making an event");
+    event.event_ = std::shared_ptr<void>(made, [](void* old) { cudaEventDestroy(static_cast<cudaEvent_t>(old)); });
+  }
+  // External: a node of the graph, whose launches record the event for who waits outside of it.
+  check(cudaEventRecordWithFlags(static_cast<cudaEvent_t>(event.event_.get()), stream_of(stream_),
+                                 capturing_ ? cudaEventRecordExternal : cudaEventRecordDefault),
+        "recording an event");
+}
+
 void CudaQueue::Event::wait() const {
-  check(cudaEventSynchronize(static_cast<cudaEvent_t>(event_.get())), "waiting for the device");
+  if (event_ != nullptr) check(cudaEventSynchronize(static_cast<cudaEvent_t>(event_.get())), "waiting for the device");
 }
 
 void CudaQueue::wait(const Event& event) const {
+  if (event.event_ == nullptr) return;
   check(cudaStreamWaitEvent(stream_of(stream_), static_cast<cudaEvent_t>(event.event_.get()), 0),
         "waiting for an event");
 }
 
 bool CudaQueue::Event::done() const {
+  if (event_ == nullptr) return true;
   const cudaError_t state = cudaEventQuery(static_cast<cudaEvent_t>(event_.get()));
   if (state == cudaErrorNotReady) {
     cudaGetLastError();

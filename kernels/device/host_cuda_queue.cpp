@@ -31,6 +31,8 @@ void poison([[maybe_unused]] void* memory, [[maybe_unused]] std::size_t bytes) {
   std::memset(memory, 0xff, bytes);
 }
 
+std::atomic<bool> a_queue_was_made{false};
+
 }  // namespace
 
 /// Work that waits to be waited for, in order. Events share it, as they may outlive their queue.
@@ -89,7 +91,8 @@ class HostCudaQueue::Late {
 };
 
 bool HostCudaQueue::runs_late() const {
-  if (host::settings().streams == host::Streams::late) return true;
+  const host::Streams streams = host::settings().streams;
+  if (streams == host::Streams::late || (streams == host::Streams::others_first && first_)) return true;
   if (!late_->empty()) synchronize();  // of a scope of other settings
   return false;
 }
@@ -99,17 +102,20 @@ void HostCudaQueue::defer(std::function<void()> work) const { late_->add(std::mo
 void HostCudaQueue::synchronize() const { late_->run(late_->added()); }
 
 void HostCudaQueue::Event::wait() const {
-  if (late_ != nullptr) late_->run(count_);
+  if (moment_ != nullptr && moment_->late != nullptr) moment_->late->run(moment_->count);
 }
 
-bool HostCudaQueue::Event::done() const { return late_ == nullptr || late_->done() >= count_; }
+bool HostCudaQueue::Event::done() const {
+  return moment_ == nullptr || moment_->late == nullptr || moment_->late->done() >= moment_->count;
+}
 
 void HostCudaQueue::wait(const Event& event) const {
-  if (event.late_ != late_) submit([event] { event.wait(); });
+  if (event.moment_ == nullptr || event.moment_->late == late_ || event.moment_->late == nullptr) return;
+  submit([late = event.moment_->late, count = event.moment_->count] { late->run(count); });
 }
 
 HostCudaQueue::HostCudaQueue(int device, std::size_t shared_per_block)
-    : late_(std::make_shared<Late>()), shared_per_block_(shared_per_block) {
+    : late_(std::make_shared<Late>()), first_(!a_queue_was_made.exchange(true)), shared_per_block_(shared_per_block) {
   if (device != 0) throw std::runtime_error("cuda: there is no device " + std::to_string(device) + ", only device 0");
   host::settings();  // what is wrong with them is said before any kernel runs
 }
@@ -180,15 +186,31 @@ void* HostCudaQueue::scratch(std::size_t bytes) const {
 
 HostCudaQueue::Event HostCudaQueue::record() const {
   Event event;
-  event.late_ = late_;
-  event.count_ = late_->added();
-  event.seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  event.moment_ = std::make_shared<Event::Moment>();
+  note(*event.moment_);
   return event;
+}
+
+void HostCudaQueue::record(Event& event) const {
+  if (event.moment_ == nullptr) event.moment_ = std::make_shared<Event::Moment>();
+  if (capture_ == nullptr) return note(*event.moment_);
+  capture_->push_back([moment = event.moment_](const HostCudaQueue& launching) {
+    Event again;
+    again.moment_ = moment;
+    launching.record(again);
+  });
+}
+
+/// Now.
+void HostCudaQueue::note(Event::Moment& moment) const {
+  moment.late = late_;
+  moment.count = late_->added();
+  moment.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 void HostCudaQueue::begin_capture() const {
   if (capture_ != nullptr) throw std::runtime_error("cuda: a graph is being captured already");
-  capture_ = std::make_unique<std::vector<std::function<void()>>>();
+  capture_ = std::make_unique<std::vector<std::function<void(const HostCudaQueue&)>>>();
 }
 
 HostCudaQueue::Graph HostCudaQueue::end_capture() const {
@@ -200,7 +222,7 @@ HostCudaQueue::Graph HostCudaQueue::end_capture() const {
 }
 
 void HostCudaQueue::launch(const Graph& graph) const {
-  for (const std::function<void()>& work : graph.work_) submit(work);
+  for (const auto& work : graph.work_) work(*this);
 }
 
 }  // namespace unfurl::kernels

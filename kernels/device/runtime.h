@@ -28,10 +28,29 @@ struct DeviceProperties {
 
 /// Executes kernels on the CPU; memory is the process's own. Work runs at once, or, under host::Streams::late, at the
 /// last moment that CUDA permits: when somebody waits for it. What is read, written or freed too early shows then.
+/// Under host::Streams::others_first that is the work of the process's first queue, which is the device's, and what
+/// others have runs at once: what they do not wait for is not there.
 class HostCudaQueue {
   class Late;
 
  public:
+  /// A moment in a queue's work, the last that was recorded; copies share it. Without one it has passed.
+  class Event {
+   public:
+    /// Until what was queued before is done.
+    void wait() const;
+    /// Whether it is; any thread may ask while none records it.
+    bool done() const;
+
+   private:
+    friend class HostCudaQueue;
+    struct Moment {
+      double seconds = 0;
+      std::shared_ptr<Late> late;
+      std::size_t count = 0;  // of late's work, that was queued before
+    };
+    std::shared_ptr<Moment> moment_;
+  };
   /// What was queued between begin_capture() and end_capture(), to be queued again and again.
   class Graph {
    public:
@@ -39,21 +58,7 @@ class HostCudaQueue {
 
    private:
     friend class HostCudaQueue;
-    std::vector<std::function<void()>> work_;
-  };
-  /// A moment in a queue's work.
-  class Event {
-   public:
-    /// Until what was queued before is done.
-    void wait() const;
-    /// Whether it is; any thread may ask.
-    bool done() const;
-
-   private:
-    friend class HostCudaQueue;
-    double seconds_ = 0;
-    std::shared_ptr<Late> late_;
-    std::size_t count_ = 0;  // of late_'s work, that was queued before
+    std::vector<std::function<void(const HostCudaQueue&)>> work_;
   };
 
   /// `shared_per_block`: what a kernel may ask for, in bytes, as on an sm_90; on an sm_80 it is 163 KiB.
@@ -95,9 +100,15 @@ class HostCudaQueue {
   void synchronize() const;
 
   Event record() const;
-  /// What is queued from now on waits for the event, which another queue may have recorded.
+  /// The same of an event that may have been recorded before. In a capture it is recorded by every launch of the graph,
+  /// and not now.
+  void record(Event& event) const;
+  /// What is queued from now on waits for the event as it was recorded last, which another queue may have done: what is
+  /// recorded or launched later makes no difference.
   void wait(const Event& event) const;
-  static double seconds_between(const Event& before, const Event& after) { return after.seconds_ - before.seconds_; }
+  static double seconds_between(const Event& before, const Event& after) {
+    return after.moment_->seconds - before.moment_->seconds;
+  }
 
   /// What is queued from here on is not run but kept, up to end_capture().
   void begin_capture() const;
@@ -108,7 +119,9 @@ class HostCudaQueue {
   template <class Work>
   void submit(Work&& work) const {
     if (capture_ != nullptr) {
-      capture_->push_back(std::forward<Work>(work));
+      capture_->push_back([work = std::function<void()>(std::forward<Work>(work))](const HostCudaQueue& launching) {
+        launching.submit(work);
+      });
     } else if (runs_late()) {
       defer(std::forward<Work>(work));
     } else {
@@ -119,9 +132,11 @@ class HostCudaQueue {
  private:
   bool runs_late() const;
   void defer(std::function<void()> work) const;
+  void note(Event::Moment& moment) const;
   std::shared_ptr<Late> late_;
+  const bool first_;  // of the process
   std::size_t shared_per_block_;
-  mutable std::unique_ptr<std::vector<std::function<void()>>> capture_;
+  mutable std::unique_ptr<std::vector<std::function<void(const HostCudaQueue&)>>> capture_;
   mutable void* scratch_ = nullptr;
   mutable std::size_t scratch_bytes_ = 0;
   mutable bool scratch_in_graph_ = false;
@@ -169,6 +184,7 @@ class CudaQueue {
   void* scratch(std::size_t bytes) const;
   void synchronize() const;
   Event record() const;
+  void record(Event& event) const;
   void wait(const Event& event) const;
   static double seconds_between(const Event& before, const Event& after);
   void begin_capture() const;

@@ -27,8 +27,9 @@ enum class Order { in_order, reversed, random };
 /// When an asynchronous copy lands, between its issue and the wait for it.
 enum class Copies { late, random, at_once };
 
-/// When the work of a stream is done: as it is queued, or at the last moment, when it is waited for.
-enum class Streams { at_once, late };
+/// When the work of a stream is done: as it is queued, or at the last moment, when it is waited for; or so late only
+/// that of the first queue of the process, and that of others at once.
+enum class Streams { at_once, late, others_first };
 
 struct Settings {
   Order order = Order::in_order;
@@ -40,8 +41,8 @@ struct Settings {
 };
 
 /// What the environment asks for: UNFURL_HOST_ORDER=in_order|reversed|random, UNFURL_HOST_COPIES=late|random|at_once,
-/// UNFURL_HOST_STREAMS=at_once|late, UNFURL_HOST_SEED, UNFURL_HOST_WORKERS. Throws std::invalid_argument, whose text is
-/// for the user, where one of them is none of these.
+/// UNFURL_HOST_STREAMS=at_once|late|others_first, UNFURL_HOST_SEED, UNFURL_HOST_WORKERS. Throws std::invalid_argument,
+/// whose text is for the user, where one of them is none of these.
 Settings settings_asked();
 
 /// At first settings_asked().

@@ -114,7 +114,7 @@ Settings settings_asked() {
   Settings out;
   out.order = choice<Order>("UNFURL_HOST_ORDER", {"in_order", "reversed", "random"});
   out.copies = choice<Copies>("UNFURL_HOST_COPIES", {"late", "random", "at_once"});
-  out.streams = choice<Streams>("UNFURL_HOST_STREAMS", {"at_once", "late"});
+  out.streams = choice<Streams>("UNFURL_HOST_STREAMS", {"at_once", "late", "others_first"});
   out.seed = number("UNFURL_HOST_SEED", out.seed, std::numeric_limits<std::uint64_t>::max());
   out.workers = static_cast<int>(number("UNFURL_HOST_WORKERS", 0, 1024));
   return out;

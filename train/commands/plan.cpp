@@ -76,14 +76,14 @@ Json print_ranks(const Recipe& recipe, const PlanOptions& options) {
   Json out = Json::array();
   if (!options.json) {
     fmt::print("{}", described(options.cluster));
-    fmt::print("{:>7} {:>7} {:>15} {:>11} {:>15} {:>10} {:>10} {:>13} {:>11}\n", "ranks", "slots", "tokens a step",
-               "GiB a rank", "GB sent a rank", "compute s", "sum s", "tokens/s", "time");
+    fmt::print("{:>7} {:>7} {:>15} {:>11} {:>15} {:>10} {:>10} {:>10} {:>13} {:>11}\n", "ranks", "slots",
+               "tokens a step", "GiB a rank", "GB sent a rank", "compute s", "send s", "exposed s", "tokens/s", "time");
   }
   for (const RanksPlan& plan : plans) {
     if (!options.json) {
-      fmt::print("{:>7} {:>7} {:>15} {:>11.1f} {:>15.2f} {:>10.4f} {:>10.4f} {:>13} {:>11}\n", plan.ranks, plan.slots,
-                 grouped(plan.tokens_per_step), plan.memory / (1 << 30), plan.bytes_sent / 1e9, plan.compute_seconds,
-                 plan.communication_seconds,
+      fmt::print("{:>7} {:>7} {:>15} {:>11.1f} {:>15.2f} {:>10.4f} {:>10.4f} {:>10.4f} {:>13} {:>11}\n", plan.ranks,
+                 plan.slots, grouped(plan.tokens_per_step), plan.memory / (1 << 30), plan.bytes_sent / 1e9,
+                 plan.compute_seconds, plan.communication_seconds, plan.exposed_seconds,
                  grouped(static_cast<std::int64_t>(static_cast<double>(plan.tokens_per_step) / plan.step_seconds())),
                  duration(plan.step_seconds() * static_cast<double>(recipe.train.steps)));
     }
@@ -94,7 +94,9 @@ Json print_ranks(const Recipe& recipe, const PlanOptions& options) {
                                {"bytes_sent", plan.bytes_sent},
                                {"compute_seconds", plan.compute_seconds},
                                {"communication_seconds", plan.communication_seconds},
-                               {"step_seconds", plan.step_seconds()}});
+                               {"exposed_seconds", plan.exposed_seconds},
+                               {"step_seconds", plan.step_seconds()},
+                               {"serial_step_seconds", plan.serial_step_seconds()}});
   }
   return Json::Object{{"name", recipe.name}, {"assumptions", to_json(options.cluster)}, {"ranks", std::move(out)}};
 }

@@ -8,7 +8,7 @@
 
 namespace unfurl::train {
 
-DeviceSteps::DeviceSteps(const Recipe& recipe, Decoder& decoder, Optimizer& optimizer, const DataParallel& ranks)
+DeviceSteps::DeviceSteps(const Recipe& recipe, Decoder& decoder, Optimizer& optimizer, DataParallel& ranks)
     : recipe_(recipe),
       decoder_(decoder),
       optimizer_(optimizer),
@@ -32,7 +32,7 @@ const void* DeviceSteps::gradients() const {
   return decoder_.parameters().gradients(ParameterGroup::decayed).data<float>();
 }
 
-void DeviceSteps::run(const ModelInputs& inputs, const DropoutPlace& dropout) {
+void DeviceSteps::run(const ModelInputs& inputs, const DropoutPlace& dropout, bool marked) {
   Tape tape;
   Tensor loss;
   {
@@ -41,7 +41,11 @@ void DeviceSteps::run(const ModelInputs& inputs, const DropoutPlace& dropout) {
     loss = decoder_.loss(inputs, dropout, {.recompute = recipe_.train.recompute, .root = true});
   }
   const TraceScope trace("backward");
-  tape.backward(loss);
+  if (marked) {
+    ranks_.marked_backward(tape, loss);
+  } else {
+    tape.backward(loss);
+  }
   on_device(device_, [&](const auto& queue) { queue.copy(loss_.data<float>(), loss.data<float>(), sizeof(float)); });
 }
 
@@ -57,7 +61,7 @@ void DeviceSteps::tune(const Batch& batch) {
   const ModelInputs inputs = upload(batch, {}, 1);
   {
     const Allocator::GraphMemoryScope memory(Allocator::of(device_));
-    run(inputs, {});
+    run(inputs, {}, false);
   }
   clear_gradients(decoder_.parameters());
 }
@@ -66,13 +70,14 @@ void DeviceSteps::micro_batch(const Batch& batch, Index number, const DropoutPla
   const ModelInputs inputs = upload(batch, dropout, weight);
   DropoutPlace place = dropout;
   place.on_device = uploader_.dropout_position();
+  const bool marked = recipe_.train.overlap && ranks_.marks();
   const Index rows = inputs.targets.numel();
   if (met_.insert(rows).second) {
     const Allocator::GraphMemoryScope memory(Allocator::of(device_));
-    run(inputs, place);
+    run(inputs, place, marked);
   } else {
     Graph& graph = micro_batches_[{rows, gradients()}];
-    if (graph.empty()) graph = Graph(device_, [&] { run(inputs, place); });
+    if (graph.empty()) graph = Graph(device_, [&] { run(inputs, place, marked); });
     graph.launch();
   }
   on_device(device_,

@@ -3,7 +3,9 @@
 //
 // A graph is bound to the memory it was captured on: there is one for each number of target rows and each buffer of
 // gradients (slots.h). The first micro-batch of a number of target rows runs as it is, which finds all memory that
-// graphs of its kind need; the second is captured.
+// graphs of its kind need; the second is captured. Where ranks sum gradients beside backward, each of these marks where
+// a bucket of gradients is whole (DataParallel::marked_backward); the marks of the last of a step are the ones waited
+// for.
 #pragma once
 #include <deque>
 #include <map>
@@ -22,7 +24,7 @@ namespace unfurl::train {
 class DeviceSteps {
  public:
   /// All must outlive it.
-  DeviceSteps(const Recipe& recipe, Decoder& decoder, Optimizer& optimizer, const DataParallel& ranks);
+  DeviceSteps(const Recipe& recipe, Decoder& decoder, Optimizer& optimizer, DataParallel& ranks);
   ~DeviceSteps();
 
   /// Lets a GPU's matrix library choose its algorithms on a micro-batch. No step is under way; clears the gradients.
@@ -46,7 +48,7 @@ class DeviceSteps {
     PinnedMemory memory;
     Event ready;
   };
-  void run(const ModelInputs& inputs, const DropoutPlace& dropout);
+  void run(const ModelInputs& inputs, const DropoutPlace& dropout, bool marked);
   ModelInputs upload(const Batch& batch, const DropoutPlace& dropout, double weight);
   /// The gradients' place: what a graph is bound to beside the inputs.
   const void* gradients() const;
@@ -54,7 +56,7 @@ class DeviceSteps {
   const Recipe& recipe_;
   Decoder& decoder_;
   Optimizer& optimizer_;
-  const DataParallel& ranks_;
+  DataParallel& ranks_;
   const Device device_;
   const Index cudnn_longest_;  // rows of a document, at most, where cuDNN computes attention; else 0
   BatchUploader uploader_;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/comm/data_parallel.h"
 #include "core/error.h"
 #include "train/trainer/plan.h"
 
@@ -14,6 +15,12 @@ double peak_of(const Cluster& cluster) {
   const double peak = cluster.peak > 0 ? cluster.peak : dense_peak(cluster.gpu);
   if (peak <= 0) user_error("the peak of a \"{}\" is not known here; give it: --peak TFLOPS", cluster.gpu);
   return peak;
+}
+
+/// The share of the gradients in the bucket that is whole last.
+double last_bucket(const Recipe& recipe, Index trained) {
+  const Index blocks = recipe.train.bucket_blocks > 0 ? recipe.train.bucket_blocks : bucket_blocks_for(trained);
+  return std::min(1.0, static_cast<double>(blocks * kernels::kNormBlock) / static_cast<double>(trained));
 }
 
 }  // namespace
@@ -36,14 +43,24 @@ std::vector<RanksPlan> plan_ranks(const Recipe& recipe, int ranks, const Cluster
     const double tokens = static_cast<double>(one.tokens_per_step) / r;
     plan.compute_seconds = tokens * one.flops_per_token / (peak * cluster.share);
     const bool sharded = recipe.optimizer.name == OptimizerKind::adamw;
-    const double gradient_bytes = 4, weight_bytes = sharded ? 2 : 4;  // else summed gradients come back
-    const double others = static_cast<double>(r - 1) / r;
-    plan.bytes_sent = others * static_cast<double>(one.trained) * (gradient_bytes + weight_bytes);
+    const double each = static_cast<double>(r - 1) / r * static_cast<double>(one.trained);  // weights to others
     const double near = std::min<double>(static_cast<double>(cluster.ranks_per_node), r) - 1;
     const double leaves = r > 1 ? 1 - near / (r - 1) : 0;
-    plan.communication_seconds = std::max(plan.bytes_sent * (1 - leaves) / cluster.node_bandwidth,
-                                          plan.bytes_sent * leaves / cluster.network_bandwidth) +
-                                 2.0 * (r - 1) * cluster.latency;
+    const auto seconds = [&](double bytes) {
+      return std::max(bytes * (1 - leaves) / cluster.node_bandwidth, bytes * leaves / cluster.network_bandwidth) +
+             (r - 1) * cluster.latency;
+    };
+    const double sum_bytes = each * 4, back_bytes = each * (sharded ? 2 : 4);
+    // Where every rank updates everything, sums come back at once.
+    const double sums = seconds(sum_bytes) + (sharded ? 0 : seconds(back_bytes));
+    const double back = sharded ? seconds(back_bytes) : 0;
+    plan.bytes_sent = sum_bytes + back_bytes;
+    plan.communication_seconds = sums + back;
+    const double beside =
+        plan.compute_seconds * 2 / 3 * r / static_cast<double>(grown.batch.slots * grown.batch.micro_batches);
+    plan.exposed_seconds = recipe.train.overlap && r > 1
+                               ? std::max(sums - beside, sums * last_bucket(recipe, one.trained)) + back
+                               : plan.communication_seconds;
     out.push_back(plan);
   }
   return out;
@@ -53,7 +70,9 @@ std::string described(const Cluster& cluster) {
   return fmt::format(
       "assumed, not measured: {} GPUs of {:.0f} TFLOP/s, of which one alone reaches {:.0f} %; {} a node, each with "
       "{:g} "
-      "GB/s\nto the others there and {:g} GB/s to other nodes; {:g} us a message; sums do not overlap with backward\n",
+      "GB/s\nto the others there and {:g} GB/s to other nodes; {:g} us a message; gradients are\nsummed beside the "
+      "backward pass "
+      "of the last micro-batch, if train.overlap is true, at no cost to it\n",
       cluster.gpu, peak_of(cluster) / 1e12, 100 * cluster.share, cluster.ranks_per_node, cluster.node_bandwidth / 1e9,
       cluster.network_bandwidth / 1e9, cluster.latency * 1e6);
 }

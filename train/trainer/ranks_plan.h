@@ -4,8 +4,12 @@
 //   communication   per rank and step: (R - 1) / R of the f32 gradients to the ranks that own them, and as much of the
 //                   updated weights, in the precision of the products, back. What stays within a node takes the node's
 //                   bandwidth, what leaves it the network's, both at once; each of the 2 (R - 1) messages has a latency
+//   exposed         of it, what a step waits for. Gradients are summed beside the backward pass of a rank's last
+//                   micro-batch, two thirds of its compute: what takes longer is exposed, and always the bucket that is
+//                   whole last. The weights' way back is exposed, and with train.overlap: false everything
 //
-// Sums do not overlap with backward, so a step is compute plus communication. A rank has at least one slot: beyond
+// A step is compute plus what is exposed: products beside which a collective runs are taken to lose nothing by it,
+// which is optimistic, and a step that overlaps nothing is told beside it. A rank has at least one slot: beyond
 // batch.slots ranks the batch grows with them.
 #pragma once
 #include <string>
@@ -34,7 +38,10 @@ struct RanksPlan {
   double memory = 0;          // bytes of a rank, in tensors
   double bytes_sent = 0;      // a rank and step
   double compute_seconds = 0, communication_seconds = 0;
-  double step_seconds() const { return compute_seconds + communication_seconds; }
+  double exposed_seconds = 0;  // of the communication
+  double step_seconds() const { return compute_seconds + exposed_seconds; }
+  /// Where nothing overlaps.
+  double serial_step_seconds() const { return compute_seconds + communication_seconds; }
 };
 
 /// For 1, 2, 4, ... `ranks` (a power of two) GPUs in bf16. Throws UserError for another number, and for a GPU whose

@@ -125,7 +125,7 @@ double TrainStep::micro_batch(const Batch& batch, const DropoutPlace& dropout, d
   }
   const TraceScope trace("backward");
   if (last && recipe_.train.overlap) {
-    ranks_.reduce_during(tape, [this](ParameterGroup group, const Range& part) { return sum_of_slots(group, part); });
+    ranks_.reduce_during(tape, sum_of_slots());
   }
   tape.backward(loss);
   return loss.item();
@@ -159,6 +159,7 @@ void TrainStep::start_step(const std::vector<Batch>& batches, Index step, double
   std::vector<double> losses(batches.size(), 0);
   for (Index number = first; number < first + own; ++number) {
     const Batch& batch = batches[static_cast<std::size_t>(number)];
+    const bool last = number + 1 == first + own;
     const DropoutPlace dropout{static_cast<std::uint64_t>(recipe_.seed),
                                static_cast<std::uint32_t>(step),
                                static_cast<std::uint64_t>(number * recipe_.batch.tokens),
@@ -166,8 +167,9 @@ void TrainStep::start_step(const std::vector<Batch>& batches, Index step, double
                                {}};
     if (device_steps_) {
       device_steps_->micro_batch(batch, number, dropout, weight);
+      if (last && recipe_.train.overlap) ranks_.reduce_marked(sum_of_slots());
     } else {
-      losses[static_cast<std::size_t>(number)] = micro_batch(batch, dropout, weight, number + 1 == first + own);
+      losses[static_cast<std::size_t>(number)] = micro_batch(batch, dropout, weight, last);
     }
     // With ranks the last slot ends bucket by bucket.
     if ((number + 1) % micro_batches == 0 && (ranks_.ranks() == 1 || !slots_.last())) {
@@ -177,8 +179,9 @@ void TrainStep::start_step(const std::vector<Batch>& batches, Index step, double
   }
   if (ranks_.ranks() > 1) {
     const TraceScope sum("sum over ranks");
-    // A device's micro-batch is one graph, which ends with its last gradient: there nothing is summed before.
-    ranks_.reduce_gradients([this](ParameterGroup group, const Range& part) { return sum_of_slots(group, part); });
+    // Those that were not started while backward went on: train.overlap is false, or nothing but MPI is there for a
+    // GPU.
+    ranks_.reduce_gradients(sum_of_slots());
     slots_.finish_slot();
     if (!device_steps_) ranks_.gather("losses", losses.data(), slots * micro_batches);
   }

@@ -77,7 +77,9 @@ class TrainStep {
 
  private:
   double micro_batch(const Batch& batch, const DropoutPlace& dropout, double weight, bool last);
-  Tensor sum_of_slots(ParameterGroup group, const Range& part) { return slots_.finish_part(group, part); }
+  DataParallel::SumOfSlots sum_of_slots() {
+    return [this](ParameterGroup group, const Range& part) { return slots_.finish_part(group, part); };
+  }
   void start_step(const std::vector<Batch>& batches, Index step, double skip_norm);
   void update(StepResult& result);
 

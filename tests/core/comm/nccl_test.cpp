@@ -7,11 +7,13 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <mutex>
 
 #include "core/comm/agree.h"
 #include "core/device.h"
 #include "core/error.h"
 #include "core/tensor.h"
+#include "kernels/elementwise.h"
 #include "kernels/host/engine.h"
 #include "tests/support/rank_threads.h"
 #include "tests/support/temporary_folder.h"
@@ -144,6 +146,65 @@ TEST_F(NcclTest, WaitsForWhatWasQueuedBefore) {
       nccl.all_gather("values", mine.data(), sizeof(float), shards);
       nccl.finish();
       EXPECT_EQ(mine, (std::vector<float>{2, 4})) << deterministic << " " << communicator.rank();
+    });
+  }
+}
+
+/// Gradients that are whole in the middle of a graph are summed while the rest of it has not run.
+TEST_F(NcclTest, SumsBehindAMarkDoNotWaitForTheRest) {
+  kernels::host::Settings late = kernels::host::settings();
+  late.streams = kernels::host::Streams::late;
+  const kernels::host::SettingsScope scope(late);
+  const auto& queue = device_queue<kernels::HostCudaQueue>();
+  for (const bool deterministic : {true, false}) {
+    std::mutex one_by_one;  // the ranks have one queue
+    int launched = 0;
+    on_ranks(2, [&](Communicator& communicator) {
+      const Shards shards{2, 2, communicator.rank(), 1};
+      const std::vector<float> gradients = {1, 2}, before = {10, 20}, others = {7, 7};
+      std::vector<float> mine = {-1, -1}, sum = {-1, -1}, rest = {0, 0};
+      NcclCommunicator nccl(communicator, Device::host_cuda, {.deterministic = deterministic});
+      nccl.reduce_scatter("sums", sum.data(), shards);  // takes what memory it needs
+      nccl.finish();
+      kernels::HostCudaQueue::Graph graph;
+      {
+        const std::lock_guard lock(one_by_one);
+        queue.begin_capture();
+        queue.copy(mine.data(), gradients.data(), 2 * sizeof(float));
+        nccl.mark(1);
+        queue.copy(rest.data(), others.data(), 2 * sizeof(float));
+        graph = queue.end_capture();
+      }
+      communicator.barrier("captured");
+      for (const float times : {1.0F, 2.0F}) {
+        std::fill(rest.begin(), rest.end(), 0.0F);
+        bool last = false;
+        {
+          const std::lock_guard lock(one_by_one);
+          queue.copy(sum.data(), before.data(), 2 * sizeof(float));
+          queue.launch(graph);
+          last = ++launched % 2 == 0;
+        }
+        communicator.barrier("launched");
+        nccl.behind(1, [&] {
+          on_device(Device::host_cuda, [&](const auto& its) {
+            EXPECT_NE(&its, &queue);
+            kernels::add_scaled(its, sum.data(), static_cast<const float*>(mine.data()), times, 2);
+          });
+          nccl.reduce_scatter("sums", sum.data(), shards);
+          nccl.all_gather("values", sum.data(), sizeof(float), shards);
+        });
+        on_device(Device::host_cuda, [&](const auto& its) { EXPECT_EQ(&its, &queue); });
+        nccl.finish();
+        EXPECT_EQ(sum, (std::vector<float>{2 * (10 + times), 2 * (20 + 2 * times)}));
+        if (last) {
+          EXPECT_EQ(rest, (std::vector<float>{0, 0}));
+        }
+        communicator.barrier("compared");
+        synchronize(Device::host_cuda);
+        EXPECT_EQ(rest, others);
+        communicator.barrier("done");
+      }
     });
   }
 }

@@ -485,6 +485,48 @@ TEST(HostCudaQueue, LateStreamsWorkWhenTheyAreWaitedFor) {
   EXPECT_EQ(seen, 10);
 }
 
+TEST(HostCudaQueue, AGraphRecordsAnEventWhenItIsLaunched) {
+  host::Settings late = host::settings();
+  late.streams = host::Streams::late;
+  const host::SettingsScope scope(late);
+  const HostCudaQueue queue, other;
+  unsigned char a = 0, b = 0;
+  HostCudaQueue::Event half;
+  EXPECT_TRUE(half.done());
+  queue.begin_capture();
+  queue.fill(&a, 1, 1);
+  queue.record(half);
+  queue.fill(&b, 1, 1);
+  const HostCudaQueue::Graph graph = queue.end_capture();
+  EXPECT_TRUE(half.done()) << "nothing was launched";
+  // A wait is for what was recorded before it.
+  other.wait(half);
+  unsigned char seen = 9;
+  other.copy(&seen, &a, 1);
+  queue.launch(graph);
+  EXPECT_FALSE(half.done());
+  other.synchronize();
+  EXPECT_EQ(seen, 0);
+  other.wait(half);
+  queue.fill(&a, 5, 1);
+  queue.launch(graph);
+  other.copy(&seen, &a, 1);
+  other.synchronize();
+  EXPECT_EQ(seen, 1);
+  EXPECT_EQ(b, 0) << "what is behind the event in the graph is not waited for, nor is the second launch";
+  EXPECT_FALSE(half.done());
+  half.wait();
+  EXPECT_EQ(a, 1);
+  EXPECT_EQ(b, 1);
+  b = 0;
+  EXPECT_TRUE(half.done());
+  // Outside of a capture it is recorded at once.
+  queue.record(half);
+  EXPECT_FALSE(half.done());
+  half.wait();
+  EXPECT_EQ(b, 1);
+}
+
 TEST(HostCudaQueue, ScratchMayNotGrowInACapture) {
   const HostCudaQueue queue;
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(queue.scratch(1000)) % 256, 0u);

@@ -43,6 +43,21 @@ TEST(RanksPlan, AddsUpWhatAStepComputesAndSends) {
   EXPECT_EQ(plans[3].slots, 8);
   EXPECT_EQ(plans[3].tokens_per_step, 2 * one.tokens_per_step);
   EXPECT_DOUBLE_EQ(plans[3].communication_seconds, weights * 7 / 8 * 6 * 4 / 7 / 1e8 + 14e-3);
+  // Sums run beside the backward pass of the last micro-batch, the way back of the weights does not.
+  const double beside = 2.0 / 3 * static_cast<double>(recipe().batch.tokens) * one.flops_per_token / 0.5e12;
+  const double sums = weights / 2 * 4 / 1e9 + 1e-3, back = weights / 2 * 2 / 1e9 + 1e-3;
+  EXPECT_EQ(plans[0].exposed_seconds, 0);
+  ASSERT_GT(sums, beside);
+  EXPECT_NEAR(plans[1].exposed_seconds, sums - beside + back, 1e-9);
+  EXPECT_DOUBLE_EQ(plans[1].step_seconds(), plans[1].compute_seconds + plans[1].exposed_seconds);
+  EXPECT_DOUBLE_EQ(plans[1].serial_step_seconds(), plans[1].compute_seconds + plans[1].communication_seconds);
+  const RanksPlan behind = plan_ranks(recipe({"train.overlap=false"}), 2, cluster)[1];
+  EXPECT_EQ(behind.exposed_seconds, behind.communication_seconds);
+  // Where there is time enough, the last bucket is left: here of one block.
+  Cluster near = cluster;
+  near.peak = 1e10;
+  EXPECT_NEAR(plan_ranks(recipe({"train.bucket_blocks=1"}), 2, near)[1].exposed_seconds, sums * 65536 / weights + back,
+              1e-9);
   // Each rank has its part of the optimiser's state, and fewer sums of slots.
   EXPECT_LT(plans[1].memory, plans[0].memory);
   EXPECT_LT(plans[2].memory, plans[1].memory);
@@ -93,7 +108,7 @@ TEST(RanksPlan, SaysWhatItAssumes) {
                                             "16", "--network-bandwidth", "25", "--gpus-per-node", "4"});
   ASSERT_EQ(finished.code, 0) << finished.error;
   EXPECT_TRUE(has(finished.out, "assumed, not measured: H200") && has(finished.out, "25 GB/s to other nodes; ") &&
-              has(finished.out, "4 a node"))
+              has(finished.out, "4 a node") && has(finished.out, "exposed s"))
       << finished.out;
 }
 

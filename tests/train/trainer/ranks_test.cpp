@@ -271,14 +271,22 @@ TEST_F(NcclRanksTest, SumsAlongTheTreeGiveTheBitsOfOneRankAndOthersAreClose) {
     const std::vector<std::string> expected = numbers();
     const auto losses = tests::losses(run());
     const std::string bits = weights(2);
-    // All that is queued runs at the last moment, so that what does not wait for a collective, or is not waited for,
-    // shows.
-    fs::remove_all(run());
-    const Finished same = train_by_nccl(ranks, deterministic, {kNccl, "UNFURL_HOST_STREAMS=late"});
-    ASSERT_EQ(same.code, 0) << same.error;
-    EXPECT_NE(same.error.find("GPUs over NCCL 2.28.9, sums along the tree of ranks"), std::string::npos) << same.error;
-    EXPECT_EQ(numbers(), expected);
-    EXPECT_TRUE(weights(2) == bits);
+    // All that is queued runs at the last moment, so that what does not wait for a collective shows; or collectives run
+    // at the first, while the graph of the last micro-batch stands at their mark, so that what they do not wait for
+    // does.
+    for (const auto& [streams, overlap] :
+         {std::pair<std::string, const char*>{"late", "true"}, {"others_first", "true"}, {"others_first", "false"}}) {
+      SCOPED_TRACE(streams + " " + overlap);
+      std::vector<std::string> with = deterministic;
+      with.push_back(std::string("train.overlap=") + overlap);
+      fs::remove_all(run());
+      const Finished same = train_by_nccl(ranks, with, {kNccl, "UNFURL_HOST_STREAMS=" + streams});
+      ASSERT_EQ(same.code, 0) << same.error;
+      EXPECT_NE(same.error.find("GPUs over NCCL 2.28.9, sums along the tree of ranks"), std::string::npos)
+          << same.error;
+      EXPECT_EQ(numbers(), expected);
+      EXPECT_TRUE(weights(2) == bits);
+    }
     if (ranks == 2) continue;  // a sum of two has one order
     fs::remove_all(run());
     const Finished close = train_by_nccl(ranks, sets, {kNccl});
