@@ -70,9 +70,8 @@ std::string described(const Cluster& cluster) {
   return fmt::format(
       "assumed, not measured: {} GPUs of {:.0f} TFLOP/s, of which one alone reaches {:.0f} %; {} a node, each with "
       "{:g} "
-      "GB/s\nto the others there and {:g} GB/s to other nodes; {:g} us a message; gradients are\nsummed beside the "
-      "backward pass "
-      "of the last micro-batch, if train.overlap is true, at no cost to it\n",
+      "GB/s\nto the others there and {:g} GB/s to other nodes; {:g} us a message; gradients are summed beside the "
+      "backward pass of\nthe last micro-batch where train.overlap is true, at no cost to it\n",
       cluster.gpu, peak_of(cluster) / 1e12, 100 * cluster.share, cluster.ranks_per_node, cluster.node_bandwidth / 1e9,
       cluster.network_bandwidth / 1e9, cluster.latency * 1e6);
 }
