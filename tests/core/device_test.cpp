@@ -116,6 +116,36 @@ TEST(Devices, GraphsRunAgainAndAgain) {
   }
 }
 
+TEST(Devices, WhatAGraphHasDoneSoFarIsThereForAnotherQueue) {
+  SKIP_WITHOUT_CUDA_DEVICE();
+  for (const Device device : cuda_devices()) {
+    constexpr Index kCount = 5000;
+    const Tensor y = Tensor::zeros({kCount}, DType::f32, device), x = Tensor::zeros({kCount}, DType::f32, device);
+    on_device(device, [&]<class Queue>(const Queue& queue) {
+      const Queue other(queue.device());
+      typename Queue::Event half;
+      const Graph graph(device, [&] {
+        for (int i = 0; i < 3; ++i) add_twice(y, x);
+        queue.record(half);
+        for (int i = 0; i < 3; ++i) add_twice(x, x);
+      });
+      const PinnedMemory seen(device, kCount * sizeof(float));
+      for (int launch = 1; launch <= 3; ++launch) {
+        fill(x, launch);
+        fill(y, 0);
+        graph.launch();
+        other.wait(half);
+        other.copy(seen.data(), y.data<float>(), kCount * sizeof(float));
+        other.synchronize();
+        const auto* const values = reinterpret_cast<const float*>(seen.data());
+        for (Index i = 0; i < kCount; ++i) ASSERT_EQ(values[i], static_cast<float>(6 * launch)) << i;
+        EXPECT_TRUE(half.done());
+      }
+      EXPECT_EQ(x.span_of(kCount - 1, {}).item(), 3 * 27);
+    });
+  }
+}
+
 TEST(Devices, WhatFailsInACaptureLeavesTheDeviceUsable) {
   SKIP_WITHOUT_CUDA_DEVICE();
   for (const Device device : cuda_devices()) {
