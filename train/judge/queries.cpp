@@ -19,7 +19,7 @@ namespace {
 
 class Collector {
  public:
-  void add(std::string_view text, std::string type = {}, std::string source = {}, std::string group = {}) {
+  void add(std::string_view text, const std::string& type = {}, std::string source = {}, std::string group = {}) {
     text = trim(text);
     if (text.empty() || type == "copy" || !met_.emplace(text).second) return;
     const std::string id = fmt::format("{:016x}", hash_bytes(text));

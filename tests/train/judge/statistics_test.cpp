@@ -99,8 +99,9 @@ TEST(StatisticsTest, UnitsOfOneWorldAreDrawnTogether) {
   // Nine units, and what differs is the world: as wide as of three units, not as of nine.
   std::vector<Unit> by_world, apart;
   for (int u = 0; u < 9; ++u) {
-    const std::vector<double> values(20, u / 3);
-    by_world.push_back({values, {}, std::to_string(u / 3)});
+    const int world = u / 3;
+    const std::vector<double> values(20, world);
+    by_world.push_back({values, {}, std::to_string(world)});
     apart.push_back({values, {}, std::to_string(u)});
   }
   const Estimate together = estimate(by_world, {}), each = estimate(apart, {});
