@@ -186,6 +186,7 @@ class Refine {
     summary_.queries = queries_.size();
     summary_.candidates = prompts_;
     for (const ExpandedQuery& query : queries_) {
+      summary_.simulated_pairs = summary_.simulated_pairs || query.simulated;
       summary_.unexpanded += query.prompts.empty() ? 1 : 0;
       summary_.prompts += query.prompts.size();
     }

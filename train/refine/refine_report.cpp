@@ -96,7 +96,7 @@ void write_refine_report(const RefineSummary& summary, const RefineRecipe& confi
   const std::string side = summary.image_side.empty() ? "none was asked" : summary.image_side;
   Json json = Json::object();
   json["image_side"] = summary.image_side;
-  json["simulated"] = summary.simulated;
+  json["simulated"] = summary.simulated || summary.simulated_pairs;
   json["pairs"] = to_string(config.pairs);
   json["select"] = to_string(config.select);
   json["queries"] = number(summary.queries);
@@ -108,7 +108,8 @@ void write_refine_report(const RefineSummary& summary, const RefineRecipe& confi
   json["kept_share"] = share;
 
   HtmlReport report("unfurl: " + name + ": the pairs it trains on",
-                    fmt::format("image side: {}{}", side, summary.simulated ? " (simulated: no image was made)" : ""));
+                    fmt::format("image side: {}{}{}", side, summary.simulated ? " (simulated: no image was made)" : "",
+                                summary.simulated_pairs ? "; SIMULATED data" : ""));
   report.add_figures({{"queries", fmt::format("{}", summary.queries)},
                       {"prompts", fmt::format("{}", summary.prompts)},
                       {"kept", fmt::format("{} ({:.0f} %)", kept, 100 * share)}});

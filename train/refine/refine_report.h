@@ -17,7 +17,8 @@ struct RefineSummary {
   std::vector<double> scores;                // of each; empty where the selection needs none
   Selection selection;
   std::string image_side;  // "" where none was asked
-  bool simulated = false;
+  bool simulated = false;        // the image side
+  bool simulated_pairs = false;  // the queries' pairs, or what the model that expanded them has seen
 };
 
 /// Writes refine.json and refine.html into the folder and prints the counts.

@@ -9,6 +9,7 @@
 #include "tests/support/expect_error.h"
 #include "tests/support/temporary_folder.h"
 #include "train/refine/line_log.h"
+#include "train/refine/refine_report.h"
 #include "train/refine/steps.h"
 #include "train/refine/terms.h"
 
@@ -105,6 +106,35 @@ TEST(ScoreTerms, EmbeddingsThatAreNoneAreRefused) {
   bad.query = {1};
   EXPECT_EQ(error_of([&] { check_embeddings(bad); }),
             "the image side's answer to \"x/1\": the query's embedding has 1 numbers, the image's 2");
+}
+
+TEST(RefineReport, SaysWhatIsSimulated) {
+  const TemporaryFolder folder;
+  ExpandedQuery query;
+  query.key = query.query = "a fox";
+  const std::vector<ScoredPrompt> prompts = {
+      {.query = &query, .prompt = "a fox, bokeh", .sample = 0, .terms = {}, .refused = false}};
+  RefineSummary summary;
+  summary.candidates = prompts;
+  summary.queries = summary.prompts = 1;
+  summary.selection.kept = {0};
+  const auto page = [&] {
+    testing::internal::CaptureStdout();
+    write_refine_report(summary, RefineRecipe(), "r", folder.path());
+    testing::internal::GetCapturedStdout();
+    return read_file(folder / "refine.html");
+  };
+  const auto told = [&] { return Json::parse(read_file(folder / "refine.json")).at("simulated").as_bool(); };
+  EXPECT_EQ(page().find("SIMULATED"), std::string::npos);
+  EXPECT_FALSE(told());
+  summary.simulated_pairs = true;
+  EXPECT_NE(page().find("image side: none was asked; SIMULATED data<"), std::string::npos);
+  EXPECT_TRUE(told());
+  summary.simulated_pairs = false;
+  summary.simulated = true;
+  summary.image_side = "atelier";
+  EXPECT_NE(page().find("image side: atelier (simulated: no image was made)<"), std::string::npos);
+  EXPECT_TRUE(told());
 }
 
 }  // namespace
