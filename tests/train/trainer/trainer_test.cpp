@@ -129,7 +129,8 @@ TEST_F(TrainerTest, ARunOnSimulatedPairsOrFromOneSaysSo) {
   };
   const auto is_told = [&](const fs::path& run, const Ran& ran) {
     EXPECT_EQ(ran.failure + ran.mistake, "");
-    const Json* said = Json::parse(read_file(run / "run.json")).find("simulated");
+    const Json written = Json::parse(read_file(run / "run.json"));
+    const Json* said = written.find("simulated");
     const bool told = said != nullptr && said->as_bool();
     EXPECT_EQ(has(read_file(run / "report.html"), "<h1>unfurl: tiny: SIMULATED data</h1>"), told);
     EXPECT_EQ(has(ran.messages, "tiny: on SIMULATED data: no real images are behind it\n"), told);
