@@ -155,7 +155,7 @@ const Json::Object& Json::as_object() const { return get<Object>(value_, "an obj
 Json::Array& Json::as_array() { return get<Array>(value_, "an array", kind()); }
 Json::Object& Json::as_object() { return get<Object>(value_, "an object", kind()); }
 
-const Json* Json::find(std::string_view name) const {
+const Json* Json::find(std::string_view name) const& {
   const auto* object = std::get_if<Object>(&value_);
   if (object == nullptr) return nullptr;
   for (const auto& [key, member] : *object) {

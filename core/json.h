@@ -59,7 +59,8 @@ class Json {
   Object& as_object();
 
   /// The member of that name, or null where there is none (or this is no object).
-  const Json* find(std::string_view name) const;
+  const Json* find(std::string_view name) const&;
+  const Json* find(std::string_view name) const&& = delete;  // it would point into what is gone
   /// The member of that name; throws Error naming it where it is missing.
   const Json& at(std::string_view name) const;
   /// The member of that name, made where it is missing; null becomes an object.

@@ -123,7 +123,8 @@ TEST(Json, AccessorsNameWhatTheyGot) {
   EXPECT_EQ(error([&] { value.as_array(); }), "expected an array, got an object");
   EXPECT_EQ(error([&] { Json(3).as_bool(); }), "expected a boolean, got a number");
   EXPECT_EQ(value.find("b"), nullptr);
-  EXPECT_EQ(Json(3).find("b"), nullptr);
+  const Json number(3);
+  EXPECT_EQ(number.find("b"), nullptr);
   EXPECT_EQ(Json(3).as_number(), 3.0);
 }
 

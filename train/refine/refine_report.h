@@ -16,7 +16,7 @@ struct RefineSummary {
   std::span<const ScoredPrompt> candidates;  // what the filter chose from
   std::vector<double> scores;                // of each; empty where the selection needs none
   Selection selection;
-  std::string image_side;  // "" where none was asked
+  std::string image_side;        // "" where none was asked
   bool simulated = false;        // the image side
   bool simulated_pairs = false;  // the queries' pairs, or what the model that expanded them has seen
 };

@@ -227,8 +227,8 @@ TEST_F(RefineEndToEnd, TheFilesAreWhatTheStepsSay) {
   EXPECT_EQ(in_bins, static_cast<std::int64_t>(kept.size()));
   EXPECT_TRUE(has(read_file(out / "refined/refine.html"), "simulated"));
   for (const char* name : {"base", "refined", "multi_prefix", "prefix_dropout"}) {
-    const Json* told = Json::parse(read_file(out / name / "run.json")).find("simulated");
-    EXPECT_EQ(told != nullptr, std::string(name) != "base") << name;
+    const Json run = Json::parse(read_file(out / name / "run.json"));
+    EXPECT_EQ(run.find("simulated") != nullptr, std::string(name) != "base") << name;
   }
   EXPECT_FALSE(has(read_file(out / "refined/expansions.jsonl"), "\"simulated\"")) << "Base has seen none";
   // It trained on these alone.
