@@ -34,7 +34,8 @@ TEST(Pair, RoundTripsThroughAFile) {
   writer.commit();
   EXPECT_EQ(writer.count(), 3u);
   EXPECT_EQ(read_pairs(folder / "pairs.jsonl"), pairs);
-  EXPECT_EQ(to_json(pairs[0]).find("simulated"), nullptr) << "only where it is";
+  const Json first = to_json(pairs[0]);
+  EXPECT_EQ(first.find("simulated"), nullptr) << "only where it is";
   EXPECT_EQ(to_json(pairs[1]).dump(),
             R"({"query":"a fox","prompt":"a fox, bokeh","source":"generated","simulated":true})");
   EXPECT_FALSE(parse_pair(R"({"query":"a","prompt":"b","simulated":false})").simulated);
