@@ -18,12 +18,15 @@ void wait_for(std::vector<Work>& works) {
 
 }  // namespace
 
-Index bucket_blocks_for(Index trained) {
-  constexpr Index kMost = (Index{16} << 20) / (Index{sizeof(float)} * kernels::kNormBlock);
-  const Index all = kernels::norm_blocks(trained);
+Index bucket_blocks_for(Index trained, int ranks) {
+  constexpr Index kMiB = (Index{1} << 20) / (Index{sizeof(float)} * kernels::kNormBlock);  // in blocks
+  const Index all = kernels::norm_blocks(trained), most = kMiB * std::max(16, ranks), many = std::max(64, ranks);
   const auto rounded = [](Index blocks, Index to) { return (blocks + to - 1) / to * to; };
-  const Index blocks = std::max({std::min((all + 7) / 8, kMost), (all + 63) / 64, Index{1}});
-  return blocks > 64 ? rounded(blocks, 64) : blocks > 8 ? rounded(blocks, 8) : blocks;
+  const Index blocks = std::max({std::min((all + 7) / 8, most), (all + 63) / 64, Index{1}});
+  return blocks > many ? rounded(blocks, many)
+         : blocks > 64 ? rounded(blocks, 64)
+         : blocks > 8  ? rounded(blocks, 8)
+                       : blocks;
 }
 
 DataParallel::DataParallel(Communicator& communicator, Parameters& parameters, bool sharded, Index bucket_blocks)
@@ -33,7 +36,8 @@ DataParallel::DataParallel(Communicator& communicator, Parameters& parameters, b
       bucket_(kernels::kNormBlock * (bucket_blocks > 0
                                          ? bucket_blocks
                                          : bucket_blocks_for(parameters.count(ParameterGroup::decayed) +
-                                                             parameters.count(ParameterGroup::undecayed)))),
+                                                                 parameters.count(ParameterGroup::undecayed),
+                                                             communicator.size()))),
       queue_(parameters, bucket_) {
   for (const ParameterGroup group : kTrained) {
     const Tensor& gradients = parameters.gradients(group);

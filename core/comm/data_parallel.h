@@ -41,6 +41,10 @@ class DataParallel {
 
   int rank() const { return communicator_.rank(); }
   int ranks() const { return communicator_.size(); }
+  /// Of all gradients: each is a collective there and, as values or sums, one back.
+  Index bucket_count() const { return static_cast<Index>(queue_.all().size()); }
+  /// Elements of the one that is whole last.
+  Index last_bucket() const { return queue_.all().empty() ? 0 : queue_.all().back().range.size(); }
   Communicator& communicator() const { return communicator_; }
   /// "4 ranks over Open MPI v4.1.4, GPUs over NCCL 2.28.9, sums in its order"
   std::string description() const;
@@ -92,8 +96,9 @@ class DataParallel {
   std::vector<Work> sums_, values_;         // under way
 };
 
-/// Of a model with so many trained weights: an eighth of them, at most 16 MiB of f32, at least a 64th of them; and then
-/// as many more as ranks that are a power of two can share in equal parts.
-Index bucket_blocks_for(Index trained);
+/// Of a model with so many trained weights: an eighth of them, at most 16 MiB of f32 or, for many ranks, 1 MiB a rank,
+/// as a collective sends messages to all of them; at least a 64th of the weights; and then as many more as ranks that
+/// are a power of two can share in equal parts.
+Index bucket_blocks_for(Index trained, int ranks = 1);
 
 }  // namespace unfurl

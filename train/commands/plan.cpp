@@ -91,6 +91,7 @@ Json print_ranks(const Recipe& recipe, const PlanOptions& options) {
                                {"slots", plan.slots},
                                {"tokens_per_step", plan.tokens_per_step},
                                {"memory_bytes", plan.memory},
+                               {"buckets", plan.buckets},
                                {"bytes_sent", plan.bytes_sent},
                                {"compute_seconds", plan.compute_seconds},
                                {"communication_seconds", plan.communication_seconds},

@@ -75,7 +75,20 @@ std::vector<Index> shape_of(const Tensor& tensor) {
   return shape;
 }
 
+/// What state.json ends with.
+std::string seal_of(std::string_view text) { return fmt::format(",\n  \"xxh3\": \"{:016x}\"\n}}\n", hash_bytes(text)); }
+
 }  // namespace
+
+std::string sealed(const Json& state) {
+  Json rest = Json::object();
+  for (const auto& [key, value] : state.as_object()) {
+    if (key != "xxh3") rest[key] = value;
+  }
+  std::string text = rest.dump(2);
+  text.resize(text.rfind('\n'));  // and the brace behind it
+  return text + seal_of(text);
+}
 
 std::string optimizer_file(int part, int parts) { return fmt::format("optimizer-{}-of-{}.safetensors", part, parts); }
 
@@ -150,7 +163,7 @@ void read_tensors(const fs::path& path, const std::vector<NamedTensor>& tensors)
 }
 
 void read_optimizer(const fs::path& checkpoint, const std::vector<StateTensor>& state) {
-  const Json json = Json::parse(read_file(checkpoint / kStateFile));
+  const Json json = read_state(checkpoint);
   const int parts = optimizer_parts(json.at("files"));
   if (parts == 1 && parts_of(state, 2) == 1) {
     std::vector<NamedTensor> tensors;
@@ -182,21 +195,40 @@ std::vector<Index> checkpoint_steps(const fs::path& run) {
   std::vector<Index> steps;
   std::error_code error;
   for (fs::directory_iterator it(run, error), end; !error && it != end; it.increment(error)) {
-    const auto step = step_of(it->path().filename().string());
-    if (step && fs::exists(it->path() / kStateFile)) steps.push_back(*step);
+    const fs::path name = it->path().filename();
+    const auto step = step_of(name.string());
+    if (step && name == checkpoint_path(run, *step).filename()) steps.push_back(*step);
   }
   std::sort(steps.begin(), steps.end());
   return steps;
 }
 
-Json verify_checkpoint(const fs::path& checkpoint) {
+Json read_state(const fs::path& checkpoint) {
   const fs::path path = checkpoint / kStateFile;
   const std::string text = read_file(path);
+  const std::size_t end = text.size() - std::min(text.size(), seal_of("").size());
+  const bool whole = text.substr(end) == seal_of(std::string_view(text).substr(0, end));
+  std::int64_t format = 0;
+  Json state;
   try {
-    Json state = Json::parse(text);
-    if (const Index format = state.at("format").as_integer(); format < 1 || format > kCheckpointFormat) {
-      user_error("{}: format {} is of another version of this program", path.string(), state.at("format").as_integer());
-    }
+    state = Json::parse(text);
+    format = state.at("format").as_integer();
+  } catch (const Error&) {  // which tells what was read, and that may be long
+  }
+  if (format > kCheckpointFormat && whole) {
+    throw NewerCheckpoint(
+        fmt::format("{}: format {} is of a newer version of this program; use that", path.string(), format));
+  }
+  const bool unsealed = format >= 1 && format < kCheckpointFormat && state.find("xxh3") == nullptr;
+  if (!unsealed && !(whole && format == kCheckpointFormat)) {
+    user_error("{} is damaged: its checksum is not that of its text", path.string());
+  }
+  return state;
+}
+
+Json verify_checkpoint(const fs::path& checkpoint) {
+  Json state = read_state(checkpoint);
+  try {
     const Json& files = state.at("files");
     std::vector<std::string> needed = {kModelFile, kTokenizerFile};
     const int parts = optimizer_parts(files);
@@ -213,17 +245,22 @@ Json verify_checkpoint(const fs::path& checkpoint) {
   } catch (const UserError&) {
     throw;
   } catch (const Error& error) {
-    throw UserError(fmt::format("{} is damaged: {}", path.string(), error.what()));
+    throw UserError(fmt::format("{} is damaged: {}", (checkpoint / kStateFile).string(), error.what()));
   }
 }
 
-std::optional<fs::path> newest_checkpoint(const fs::path& run) {
-  const std::vector<Index> steps = checkpoint_steps(run);
+std::optional<fs::path> newest_checkpoint(const fs::path& run, const std::function<bool(Index)>& wanted) {
+  std::vector<Index> steps = checkpoint_steps(run);
+  if (wanted) steps.erase(std::remove_if(steps.begin(), steps.end(), std::not_fn(wanted)), steps.end());
   for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
     const fs::path path = checkpoint_path(run, *step);
     try {
-      verify_checkpoint(path);
+      if (const Index of = verify_checkpoint(path).at("step").as_integer(); of != *step) {
+        fail("{} is of step {}", path.string(), of);
+      }
       return path;
+    } catch (const NewerCheckpoint&) {
+      throw;
     } catch (const Error& error) {
       const auto before = std::next(step);
       warn("{}; {}", error.what(),
@@ -253,20 +290,38 @@ fs::path resolve_checkpoint(const fs::path& path) {
 }
 
 void prune_checkpoints(const fs::path& run, const KeptCheckpoints& kept) {
-  std::error_code error;
   const std::vector<Index> steps = checkpoint_steps(run);
   for (std::size_t i = 0; i < steps.size(); ++i) {
     const bool newest = static_cast<Index>(steps.size() - i) <= kept.newest;
     const bool milestone = kept.every > 0 && steps[i] % kept.every == 0;
-    if (!newest && !milestone && steps[i] != kept.best) fs::remove_all(checkpoint_path(run, steps[i]), error);
+    if (!newest && !milestone && steps[i] != kept.best) remove_checkpoint(checkpoint_path(run, steps[i]));
   }
+}
+
+void remove_checkpoints_after(const fs::path& run, Index step) {
+  for (const Index other : checkpoint_steps(run)) {
+    if (other > step) remove_checkpoint(checkpoint_path(run, other));
+  }
+}
+
+void remove_checkpoint(const fs::path& checkpoint) {
+  fs::path aside = checkpoint;
+  aside += kRemoved;
+  std::error_code error;
+  fs::remove_all(aside, error);
+  fs::rename(checkpoint, aside, error);
+  if (error == std::errc::no_such_file_or_directory) return;
+  if (!error) fs::remove_all(aside, error);
+  if (error) fail("cannot remove {}: {}", checkpoint.string(), error.message());
 }
 
 void remove_unfinished_checkpoints(const fs::path& run) {
   std::error_code error;
   for (fs::directory_iterator it(run, error), end; !error && it != end; it.increment(error)) {
     const fs::path name = it->path().filename();
-    if (name.extension() == kUnfinished && step_of(name.stem().string())) fs::remove_all(it->path(), error);
+    const bool unfinished = name.extension() == kUnfinished || name.extension() == kRemoved;
+    std::error_code ignored;
+    if (unfinished && step_of(name.stem().string())) fs::remove_all(it->path(), ignored);
   }
 }
 

@@ -127,8 +127,14 @@ void CheckpointWriter::commit(const Json& entries) const {
   for (const auto& [key, value] : content_.state.as_object()) state[key] = value;
   if (parts_of(content_.optimizer, 2) > 1) state[kBuckets] = bucket_sizes(content_.optimizer);
   state["files"] = entries;
-  write_file(aside_ / kStateFile, state.dump(2) + "\n");
-  fs::remove_all(target_);
+  for (const auto& [name, entry] : entries.as_object()) {
+    std::error_code error;
+    if (fs::file_size(aside_ / name, error) == static_cast<std::uintmax_t>(entry.at("bytes").as_integer())) continue;
+    fail("rank 0 does not see all of {}, which another rank has written; all ranks must share that folder",
+         (aside_ / name).string());
+  }
+  write_file(aside_ / kStateFile, sealed(state));
+  remove_checkpoint(target_);
   fs::rename(aside_, target_);
   sync_folder(run_);
 }

@@ -72,6 +72,8 @@ RunPlan plan_run(Recipe recipe, bool measure, int ranks) {
     const Parameters& parameters = step.decoder().parameters();
     plan.parameters = parameters.count();
     plan.trained = plan.parameters - parameters.count(ParameterGroup::frozen);
+    plan.buckets = step.ranks().bucket_count();
+    plan.last_bucket = step.ranks().last_bucket();
     const std::vector<Batch> batches(static_cast<std::size_t>(recipe.batch.slots * recipe.batch.micro_batches),
                                      largest_batch(recipe));
     std::vector<Tensor> checkpoint;  // is copied before it is written, while training goes on

@@ -12,6 +12,7 @@ namespace unfurl::train {
 struct RunPlan {
   Index parameters = 0, trained = 0;      // all, and those that are not frozen
   Index tokens_per_step = 0, tokens = 0;  // rows of micro-batches, padding included
+  Index buckets = 0, last_bucket = 0;     // in which ranks sum gradients, and elements of the one that is whole last
   double flops_per_token = 0;             // 4 N + 2 (trained N) + 6 L T d, training
   std::size_t allocator_peak = 0;         // bytes of the device; from a step on a device that only keeps the books
   std::map<std::string, std::size_t> allocator_peak_by_name;

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "core/comm/data_parallel.h"
 #include "core/error.h"
 #include "train/trainer/plan.h"
 
@@ -15,12 +14,6 @@ double peak_of(const Cluster& cluster) {
   const double peak = cluster.peak > 0 ? cluster.peak : dense_peak(cluster.gpu);
   if (peak <= 0) user_error("the peak of a \"{}\" is not known here; give it: --peak TFLOPS", cluster.gpu);
   return peak;
-}
-
-/// The share of the gradients in the bucket that is whole last.
-double last_bucket(const Recipe& recipe, Index trained) {
-  const Index blocks = recipe.train.bucket_blocks > 0 ? recipe.train.bucket_blocks : bucket_blocks_for(trained);
-  return std::min(1.0, static_cast<double>(blocks * kernels::kNormBlock) / static_cast<double>(trained));
 }
 
 }  // namespace
@@ -46,21 +39,23 @@ std::vector<RanksPlan> plan_ranks(const Recipe& recipe, int ranks, const Cluster
     const double each = static_cast<double>(r - 1) / r * static_cast<double>(one.trained);  // weights to others
     const double near = std::min<double>(static_cast<double>(cluster.ranks_per_node), r) - 1;
     const double leaves = r > 1 ? 1 - near / (r - 1) : 0;
-    const auto seconds = [&](double bytes) {
+    const auto seconds = [&](double bytes, Index buckets) {
       return std::max(bytes * (1 - leaves) / cluster.node_bandwidth, bytes * leaves / cluster.network_bandwidth) +
-             (r - 1) * cluster.latency;
+             static_cast<double>(buckets) * (r - 1) * cluster.latency;
     };
     const double sum_bytes = each * 4, back_bytes = each * (sharded ? 2 : 4);
     // Where every rank updates everything, sums come back at once.
-    const double sums = seconds(sum_bytes) + (sharded ? 0 : seconds(back_bytes));
-    const double back = sharded ? seconds(back_bytes) : 0;
+    const double sums = seconds(sum_bytes, one.buckets) + (sharded ? 0 : seconds(back_bytes, one.buckets));
+    const double back = sharded ? seconds(back_bytes, one.buckets) : 0;
+    const double share = static_cast<double>(one.last_bucket) / static_cast<double>(one.trained);
+    const double last = seconds(sum_bytes * share, 1) + (sharded ? 0 : seconds(back_bytes * share, 1));
+    plan.buckets = one.buckets;
     plan.bytes_sent = sum_bytes + back_bytes;
     plan.communication_seconds = sums + back;
     const double beside =
         plan.compute_seconds * 2 / 3 * r / static_cast<double>(grown.batch.slots * grown.batch.micro_batches);
-    plan.exposed_seconds = recipe.train.overlap && r > 1
-                               ? std::max(sums - beside, sums * last_bucket(recipe, one.trained)) + back
-                               : plan.communication_seconds;
+    plan.exposed_seconds =
+        recipe.train.overlap && r > 1 ? std::max(sums - beside, last) + back : plan.communication_seconds;
     out.push_back(plan);
   }
   return out;

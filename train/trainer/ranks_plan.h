@@ -3,7 +3,9 @@
 //   compute         tokens of a rank * FLOPs a token / (peak * share)
 //   communication   per rank and step: (R - 1) / R of the f32 gradients to the ranks that own them, and as much of the
 //                   updated weights, in the precision of the products, back. What stays within a node takes the node's
-//                   bandwidth, what leaves it the network's, both at once; each of the 2 (R - 1) messages has a latency
+//                   bandwidth, what leaves it the network's, both at once. They go in buckets, as the trainer makes
+//                   them (core/comm/data_parallel.h): each of the 2 (R - 1) messages of each bucket has a latency, one
+//                   after the other
 //   exposed         of it, what a step waits for. Gradients are summed beside the backward pass of a rank's last
 //                   micro-batch, two thirds of its compute: what takes longer is exposed, and always the bucket that is
 //                   whole last. The weights' way back is exposed, and with train.overlap: false everything
@@ -36,6 +38,7 @@ struct RanksPlan {
   Index slots = 0;            // of the batch
   Index tokens_per_step = 0;  // of all ranks
   double memory = 0;          // bytes of a rank, in tensors
+  Index buckets = 0;          // in which gradients go
   double bytes_sent = 0;      // a rank and step
   double compute_seconds = 0, communication_seconds = 0;
   double exposed_seconds = 0;  // of the communication

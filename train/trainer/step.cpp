@@ -14,14 +14,6 @@
 namespace unfurl::train {
 namespace {
 
-/// The slots of a rank.
-Index slots_per_rank(const Recipe& recipe, const Communicator* communicator) {
-  const Index slots = recipe.batch.slots, ranks = communicator == nullptr ? 1 : communicator->size();
-  if (slots % ranks == 0 && (ranks & (ranks - 1)) == 0) return slots / ranks;
-  user_error("batch.slots is {}, which {} ranks cannot share in equal parts; start {} ranks or fewer, a power of two{}",
-             slots, ranks, slots, ranks > slots ? ", or set batch.slots higher" : "");
-}
-
 /// Whether each rank has all masters. Where AdamW's ranks compute in bf16, they share them.
 bool holds_masters(const Recipe& recipe, DType dtype, const Communicator* communicator) {
   return dtype != DType::bf16 || communicator == nullptr || communicator->size() == 1 ||
@@ -72,6 +64,13 @@ void describe(StepResult& result, const std::string& parameter) {
 
 }  // namespace
 
+Index slots_per_rank(const Recipe& recipe, int ranks) {
+  const Index slots = recipe.batch.slots;
+  if (slots % ranks == 0 && (ranks & (ranks - 1)) == 0) return slots / ranks;
+  user_error("batch.slots is {}, which {} ranks cannot share in equal parts; start {} ranks or fewer, a power of two{}",
+             slots, ranks, slots, ranks > slots ? ", or set batch.slots higher" : "");
+}
+
 Batch largest_batch(const Recipe& recipe) {
   Batch batch;
   const auto capacity = static_cast<std::size_t>(recipe.batch.tokens);
@@ -95,7 +94,7 @@ TrainStep::TrainStep(const Recipe& recipe, Device device, DType dtype, Communica
     : recipe_(recipe),
       device_(device),
       decoder_(recipe.model, dtype, device, true, holds_masters(recipe, dtype, communicator)),
-      slots_(decoder_.parameters(), slots_per_rank(recipe, communicator)),
+      slots_(decoder_.parameters(), slots_per_rank(recipe, communicator == nullptr ? 1 : communicator->size())),
       ranks_(communicator == nullptr ? alone_ : *communicator, decoder_.parameters(),
              recipe.optimizer.name == OptimizerKind::adamw, recipe.train.bucket_blocks),
       optimizer_(make_optimizer(decoder_.parameters(), recipe.optimizer, ranks_.share())) {

@@ -95,6 +95,9 @@ class TrainStep {
   Communication communication_;
 };
 
+/// The slots of each of so many ranks. Throws UserError where they cannot share those of a batch.
+Index slots_per_rank(const Recipe& recipe, int ranks);
+
 /// A batch of the greatest size that the recipe allows, full of targets: for planning.
 Batch largest_batch(const Recipe& recipe);
 

@@ -80,6 +80,7 @@ class Run {
   void write_samples();
   void begin_checkpoint();
   void finish_checkpoint();
+  void finish_begun_checkpoint();
   void try_checkpoint(const std::function<void()>& body);
   void write_prefix_shares();
   void write_run_file(bool finished) const;
@@ -128,6 +129,7 @@ Run::Run(Recipe recipe, const TrainSettings& settings)
       folder_(recipe_.output),
       prefix_shares_(recipe_.train.steps) {
   agree(*ranks_, "start", [&] {
+    slots_per_rank(recipe_, ranks_->size());
     placement_ = training_placement_of(recipe_);
     if (is_first()) lock_.emplace(folder_);
   });
@@ -166,12 +168,12 @@ void Run::begin() {
   }
   agree(*ranks_, "weights", [&] { load(newest); });
   if (placement_.device == Device::cuda && ranks_->size() > 1) share_product_choices();
-  if (settings_.fresh && is_first()) {  // only now: a mistake in the recipe must not cost the old run
-    for (const Index step : checkpoint_steps(folder_)) fs::remove_all(checkpoint_path(folder_, step));
-    fs::remove(folder_ / "run.json");
-  }
   agree(*ranks_, "folder", [&] {
     if (!is_first()) return;
+    // Only now: a mistake in the recipe must not cost the old run. Later ones than that it goes on from are damaged,
+    // and would be taken for the newest, of which some are kept.
+    remove_checkpoints_after(folder_, newest ? state_.step : -1);
+    if (settings_.fresh) fs::remove(folder_ / "run.json");
     write_file(folder_ / "recipe.yaml", dump_recipe(recipe_));
     metrics_ = std::make_unique<MetricsWriter>(folder_ / "metrics.jsonl", newest ? state_.step : -1);
   });
@@ -325,16 +327,15 @@ void Run::note_spike(const StepResult& result, double limit) {
 /// between comes to the same spike, and does the same. False where there is none.
 bool Run::rewind() {
   finish_steps();
-  if (writer_->busy()) try_checkpoint([&] { finish_checkpoint(); });
+  finish_begun_checkpoint();
   const Index spike = std::exchange(spike_, 0);
   std::string path;
   agree(*ranks_, "checkpoints", [&] {
     if (!is_first()) return;
-    const std::vector<Index> steps = checkpoint_steps(folder_);
     const Index every = recipe_.train.checkpoint_every;
-    for (auto step = steps.rbegin(); step != steps.rend() && path.empty(); ++step) {
-      if (*step < spike && every > 0 && *step % every == 0) path = checkpoint_path(folder_, *step).string();
-    }
+    const auto newest =
+        newest_checkpoint(folder_, [&](Index step) { return step < spike && every > 0 && step % every == 0; });
+    if (newest) path = newest->string();
   });
   path = text_of_rank_0(*ranks_, "checkpoints", path);
   if (path.empty()) {
@@ -351,9 +352,7 @@ bool Run::rewind() {
   agree(*ranks_, "weights", [&] { restore(path); });
   agree(*ranks_, "folder", [&] {
     if (!is_first()) return;
-    for (const Index step : checkpoint_steps(folder_)) {
-      if (step > state_.step) fs::remove_all(checkpoint_path(folder_, step));
-    }
+    remove_checkpoints_after(folder_, state_.step);
     metrics_.reset();
     metrics_ = std::make_unique<MetricsWriter>(folder_ / "metrics.jsonl", state_.step);
     spike_line_["kind"] = "rewind";  // the line of the spike itself is gone with those of the steps up to it
@@ -424,8 +423,8 @@ void Run::write_samples() {
   }
 }
 
+/// None is under way.
 void Run::begin_checkpoint() {
-  if (writer_->busy()) finish_checkpoint();
   state_.updates = step_->optimizer().steps();
   state_.seconds = seconds();
   state_.loader = data_.loader->state();
@@ -452,8 +451,17 @@ void Run::finish_checkpoint() {
   saved_ = begun_;
   rewinds_ = 0;
   if (!is_first()) return;
-  write_run_file(false);
-  prune_checkpoints(folder_, {recipe_.train.keep, recipe_.train.keep_every, state_.best_step});
+  try {
+    prune_checkpoints(folder_, {recipe_.train.keep, recipe_.train.keep_every, state_.best_step});
+    write_run_file(false);
+  } catch (const std::exception& error) {  // the checkpoint is whole, and the other ranks know nothing of this
+    progress_->clear();
+    warn("after the checkpoint of step {}: {}", saved_, error.what());
+  }
+}
+
+void Run::finish_begun_checkpoint() {
+  if (writer_->busy()) try_checkpoint([&] { finish_checkpoint(); });
 }
 
 /// A disk that does not take a checkpoint does not end the run.
@@ -515,7 +523,10 @@ TrainOutcome Run::train() {
     const bool due = config.checkpoint_every > 0 && started() % config.checkpoint_every == 0;
     if (validated || due) finish_steps();
     if (validated) do_validation();
-    if (!last && (due || (validated && state_.best_step == state_.step))) try_checkpoint([&] { begin_checkpoint(); });
+    if (!last && (due || (validated && state_.best_step == state_.step))) {
+      finish_begun_checkpoint();
+      try_checkpoint([&] { begin_checkpoint(); });
+    }
   }
   finish_steps();
   write_trace();
@@ -523,7 +534,7 @@ TrainOutcome Run::train() {
   const int signal = signal_;
   const bool finished = state_.step >= config.steps || stopped_early();
   progress_->clear();
-  if (writer_->busy()) try_checkpoint([&] { finish_checkpoint(); });
+  finish_begun_checkpoint();
   if (saved_ != state_.step && state_.step > 0) {
     try {
       begin_checkpoint();

@@ -112,7 +112,7 @@ TEST_F(JudgeTest, SaysWhatAModelHasSeenThatMatters) {
   std::string recipe = state.at("recipe").as_string();
   recipe.replace(recipe.find("mode: dropout"), 13, "mode: none");
   state["recipe"] = recipe;
-  write_file(path, state.dump());
+  write_file(path, sealed(state));
   const tests::Finished done =
       tests::Process({tests::unfurl_binary(), "judge", (at / "run").string(), "--out", (at / "j").string(), "--side",
                       "/usr/bin/env python3 " + (*folder_ / "side.py").string(), "--max-queries", "2", "--max-tokens",

@@ -197,9 +197,19 @@ TEST_F(CheckpointTest, DamagedStateIsFound) {
   expect_damaged("{\"format\": 1}", "is damaged");
   expect_damaged("{\"format\": 1, \"files\": {\"model.safetensors\": 5}}", "is damaged");
   expect_damaged("{\"format\": \"one\"}", "is damaged");
-  std::string foreign = whole;
-  foreign.replace(foreign.find("\"format\": 2"), 11, "\"format\": 9");
-  expect_damaged(foreign, "format 9 is of another version");
+  Json foreign = Json::parse(whole);
+  foreign["format"] = 9;
+  expect_damaged(sealed(foreign), "format 9 is of a newer version");
+  // Any bit, in a line that shows nothing of the text.
+  for (std::size_t at = 0; at < whole.size(); ++at) {
+    std::string flipped = whole;
+    flipped[at] = static_cast<char>(flipped[at] ^ (1 << at % 8));
+    tests::spill(file, flipped);
+    EXPECT_EQ(message_of<UserError>([&] { verify_checkpoint(path); }),
+              file.string() + " is damaged: its checksum is not that of its text");
+  }
+  tests::spill(file, whole);
+  EXPECT_NO_THROW(verify_checkpoint(path));
   fs::remove(file);
   EXPECT_TRUE(has(message_of<UserError>([&] { verify_checkpoint(path); }), file.string()));
 }
@@ -209,7 +219,7 @@ TEST_F(CheckpointTest, NewestIsTheNewestWholeOne) {
   EXPECT_FALSE(newest_checkpoint(folder / "nowhere"));
   for (const Index step : {2, 10, 1000000, 9}) write(step);
   fs::create_directories(folder / "step-abc");
-  fs::create_directories(folder / "step-99");  // no state.json: not a checkpoint
+  fs::create_directories(folder / "step-99");  // a checkpoint's name has six digits
   EXPECT_EQ(checkpoint_steps(folder.path()), (std::vector<Index>{2, 9, 10, 1000000}));
   EXPECT_EQ(newest_checkpoint(folder.path()), folder / "step-1000000");
   tests::spill(folder / "step-1000000" / kFiles[0], "short");
@@ -219,6 +229,21 @@ TEST_F(CheckpointTest, NewestIsTheNewestWholeOne) {
   const std::string warnings = testing::internal::GetCapturedStderr();
   EXPECT_EQ(std::count(warnings.begin(), warnings.end(), '\n'), 2) << warnings;
   EXPECT_TRUE(has(warnings, "step-1000000") && has(warnings, "step-000010")) << warnings;
+}
+
+TEST_F(CheckpointTest, OneOfAnotherStepOrWithoutItsStateIsPassedOver) {
+  for (const Index step : {1, 2}) write(step);
+  fs::copy(folder / "step-000002", folder / "step-000003", fs::copy_options::recursive);
+  fs::create_directories(folder / "step-000004");
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(newest_checkpoint(folder.path()), folder / "step-000002");
+  const std::string warnings = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(std::count(warnings.begin(), warnings.end(), '\n'), 2) << warnings;
+  EXPECT_TRUE(has(warnings, "step-000003 is of step 2; step 2 is tried\n")) << warnings;
+  EXPECT_EQ(newest_checkpoint(folder.path(), [](Index step) { return step < 2; }), folder / "step-000001");
+  remove_checkpoints_after(folder.path(), 2);
+  EXPECT_EQ(checkpoint_steps(folder.path()), (std::vector<Index>{1, 2}));
+  EXPECT_FALSE(fs::exists(folder / "step-000004.old"));
 }
 
 TEST_F(CheckpointTest, WhereNoneIsWholeNoneIsPromised) {
@@ -262,6 +287,7 @@ TEST_F(CheckpointTest, WhatAKilledRunLeftGoes) {
   write(5);
   fs::create_directories(folder / "step-000006.tmp");
   tests::spill(folder / "step-000006.tmp" / kFiles[0], "half");
+  fs::create_directories(folder / "step-000004.old");
   fs::create_directories(folder / "other.tmp");
   remove_unfinished_checkpoints(folder.path());
   EXPECT_EQ(names_in(folder.path()), (std::vector<std::string>{"other.tmp", "source.model", "step-000005"}));
@@ -306,7 +332,7 @@ TEST_F(CheckpointTest, PartsOfAnyRanksAndBucketsBecomeThoseOfOthers) {
       Json state = Json::parse(read_file(path / "state.json"));
       Json before = Json::object();
       for (const auto& [key, value] : state.as_object()) {
-        if (key != "optimizer_buckets") before[key] = value;
+        if (key != "optimizer_buckets" && key != "xxh3") before[key] = value;
       }
       before["format"] = 1;
       write_file(path / "state.json", before.dump(2));
@@ -327,9 +353,9 @@ TEST_F(CheckpointTest, PartsOfAnyRanksAndBucketsBecomeThoseOfOthers) {
   const std::string text = read_file(path / "state.json");
   for (const auto& [bucket, message] :
        {std::pair{"5", "buckets of 5 elements"}, {"-65536", "is damaged"}, {"131072", "\"m.decayed\" is ["}}) {
-    std::string damaged = text;
-    damaged.replace(damaged.find("65536"), 5, bucket);
-    write_file(path / "state.json", damaged);
+    std::string other = text;
+    other.replace(other.find("65536"), 5, bucket);
+    write_file(path / "state.json", sealed(Json::parse(other)));
     const auto state = numbered(1, 2, 0, false);
     EXPECT_TRUE(has(message_of<UserError>([&] { read_optimizer(path, state); }), message)) << bucket;
   }

@@ -1,5 +1,6 @@
 #include "train/trainer/ranks_plan.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tests/support/subprocess.h"
@@ -37,15 +38,17 @@ TEST(RanksPlan, AddsUpWhatAStepComputesAndSends) {
   EXPECT_DOUBLE_EQ(plans[0].compute_seconds, static_cast<double>(one.tokens_per_step) * one.flops_per_token / 0.5e12);
   // Half of the gradients in f32 and of the weights in bf16, within a node.
   EXPECT_DOUBLE_EQ(plans[1].bytes_sent, weights / 2 * 6);
-  EXPECT_DOUBLE_EQ(plans[1].communication_seconds, weights / 2 * 6 / 1e9 + 2e-3);
+  // Every bucket takes a message there and one back.
+  EXPECT_EQ(plans[1].buckets, 9);
+  EXPECT_DOUBLE_EQ(plans[1].communication_seconds, weights / 2 * 6 / 1e9 + 9 * 2e-3);
   EXPECT_DOUBLE_EQ(plans[1].compute_seconds, plans[0].compute_seconds / 2);
   // Of seven others, four are on another node. The batch has a slot a rank.
   EXPECT_EQ(plans[3].slots, 8);
   EXPECT_EQ(plans[3].tokens_per_step, 2 * one.tokens_per_step);
-  EXPECT_DOUBLE_EQ(plans[3].communication_seconds, weights * 7 / 8 * 6 * 4 / 7 / 1e8 + 14e-3);
+  EXPECT_DOUBLE_EQ(plans[3].communication_seconds, weights * 7 / 8 * 6 * 4 / 7 / 1e8 + 9 * 14e-3);
   // Sums run beside the backward pass of the last micro-batch, the way back of the weights does not.
   const double beside = 2.0 / 3 * static_cast<double>(recipe().batch.tokens) * one.flops_per_token / 0.5e12;
-  const double sums = weights / 2 * 4 / 1e9 + 1e-3, back = weights / 2 * 2 / 1e9 + 1e-3;
+  const double sums = weights / 2 * 4 / 1e9 + 9e-3, back = weights / 2 * 2 / 1e9 + 9e-3;
   EXPECT_EQ(plans[0].exposed_seconds, 0);
   ASSERT_GT(sums, beside);
   EXPECT_NEAR(plans[1].exposed_seconds, sums - beside + back, 1e-9);
@@ -56,13 +59,29 @@ TEST(RanksPlan, AddsUpWhatAStepComputesAndSends) {
   // Where there is time enough, the last bucket is left: here of one block.
   Cluster near = cluster;
   near.peak = 1e10;
-  EXPECT_NEAR(plan_ranks(recipe({"train.bucket_blocks=1"}), 2, near)[1].exposed_seconds, sums * 65536 / weights + back,
-              1e-9);
+  EXPECT_NEAR(plan_ranks(recipe({"train.bucket_blocks=1"}), 2, near)[1].exposed_seconds,
+              65536.0 / 2 * 4 / 1e9 + 1e-3 + back, 1e-9);
   // Each rank has its part of the optimiser's state, and fewer sums of slots.
   EXPECT_LT(plans[1].memory, plans[0].memory);
   EXPECT_LT(plans[2].memory, plans[1].memory);
   const double sharded = plan_ranks(recipe(), 2, cluster)[1].memory;
   EXPECT_LT(sharded, plan_ranks(recipe({"optimizer.name=adafactor"}), 2, cluster)[0].memory + 8 * weights);
+}
+
+/// By hand, with the stated speeds: 1,131,976,704 weights are 17,273 blocks of 65,536.
+TEST(RanksPlan, OfPalm1bOnManyGpus) {
+  const Recipe large = tests::tiny_recipe(
+      "unused", {"model={preset: palm-1b, context: 256, vocab_size: 32000}", "tokenizer.path=", "batch.slots=8"});
+  const auto plans = plan_ranks(large, 1024, {});
+  struct Case {
+    std::size_t power;
+    Index ranks, buckets;
+  };
+  for (const Case& c : {Case{3, 8, 0}, {6, 64, 0}, {10, 1024, 0}}) {
+    const RanksPlan& plan = plans[c.power];
+    fmt::print("{} {} {} {} {} {}\n", plan.ranks, plan.buckets, plan.communication_seconds, plan.exposed_seconds,
+               plan.compute_seconds, plan.bytes_sent);
+  }
 }
 
 TEST(RanksPlan, ARankHoldsItsPartOfTheOptimisersState) {

@@ -65,7 +65,7 @@ void poison(const fs::path& checkpoint, const std::string& tensor, Index element
   tests::spill(model, bytes);
   Json state = Json::parse(read_file(path));
   state["files"]["model.safetensors"]["xxh3"] = fmt::format("{:016x}", hash_bytes(bytes));
-  tests::spill(path, state.dump());
+  tests::spill(path, sealed(state));
 }
 
 std::string weights(const fs::path& run, Index step) {
@@ -194,13 +194,54 @@ TEST_F(TrainerTest, AStateThatDoesNotFitItsCheckpointIsNamed) {
   ASSERT_TRUE(train(tiny_recipe(a)).outcome.finished);
   const fs::path path = checkpoint_path(a, 12) / "state.json";
   const Json good = Json::parse(read_file(path));
-  for (const auto& [key, value] :
-       {std::pair{"step", Json(-5)}, {"step", Json("x")}, {"updates", Json(-4)}, {"seconds", Json("x")}}) {
+  for (const auto& [key, value] : {std::pair{"updates", Json(-4)}, {"seconds", Json("x")}}) {
     Json bad = good;
     bad[key] = value;
-    tests::spill(path, bad.dump());
+    tests::spill(path, sealed(bad));
     EXPECT_TRUE(has(train(tiny_recipe(a)).mistake, path.string() + " is damaged: ")) << key;
   }
+}
+
+TEST_F(TrainerTest, ABitOfTheStateIsWorthACheckpoint) {
+  const std::vector<std::string> sets = {"train.checkpoint_every=5", "train.keep=100"};
+  ASSERT_TRUE(train(tiny_recipe(a, sets)).outcome.finished);
+  const std::string whole = weights(a, 12), text = read_file(checkpoint_path(a, 12) / "state.json");
+  const auto steps = losses(a);
+  for (const char* place : {"\"bin\": ", "\"updates\": ", "learning_rate: ", "\"format\": ", "\"xxh3\": \""}) {
+    SCOPED_TRACE(place);
+    std::string flipped = text;
+    char& digit = flipped[flipped.rfind(place) + std::strlen(place)];
+    digit = static_cast<char>(digit ^ 1);
+    tests::spill(checkpoint_path(a, 12) / "state.json", flipped);
+    const Ran ran = train(tiny_recipe(a, sets));
+    EXPECT_EQ(ran.failure + ran.mistake, "");
+    const std::string warning = "warning: " + (checkpoint_path(a, 12) / "state.json").string() +
+                                " is damaged: its checksum is not that of its text; step 10 is tried\n";
+    EXPECT_TRUE(has(ran.messages, warning)) << ran.messages;
+    EXPECT_TRUE(weights(a, 12) == whole);
+    EXPECT_EQ(losses(a), steps);
+  }
+  // Of a newer program: not damaged, and not to be written over.
+  Json newer = Json::parse(text);
+  newer["format"] = 99;
+  tests::spill(checkpoint_path(a, 12) / "state.json", sealed(newer));
+  EXPECT_TRUE(has(train(tiny_recipe(a, sets)).mistake, "format 99 is of a newer version of this program; use that"));
+}
+
+TEST_F(TrainerTest, ADamagedCheckpointIsNotOneOfTheNewestThatStay) {
+  const std::vector<std::string> sets = {"train.checkpoint_every=4", "train.validate_every=0", "train.keep=1"};
+  std::vector<std::string> often = sets;
+  often.insert(often.end(), {"train.checkpoint_every=2", "train.keep=100"});
+  ASSERT_TRUE(train(tiny_recipe(a, often)).outcome.finished);
+  for (Index step = 8; step <= 12; step += 2) tests::spill(checkpoint_path(a, step) / "model.safetensors", "short");
+  fs::remove(checkpoint_path(a, 10) / "state.json");
+  // Stopped by weights that are not finite, as by a kill, behind step 8.
+  poison(checkpoint_path(a, 6), "embedding.weight", Tokenizer::kModeR * 32 + 5);
+  const Ran ran = train(tiny_recipe(a, sets));
+  EXPECT_TRUE(has(ran.failure, "step 8: the weights")) << ran.failure << ran.messages;
+  EXPECT_EQ(checkpoint_steps(a), (std::vector<Index>{2, 4, 6}));
+  EXPECT_TRUE(has(ran.messages, (checkpoint_path(a, 10) / "state.json").string())) << ran.messages;
+  EXPECT_NO_THROW(verify_checkpoint(checkpoint_path(a, 6)));
 }
 
 TEST_F(TrainerTest, ARunsOwnTokenizerFollowsItsKeys) {
