@@ -1,5 +1,6 @@
 // Ranks that fail together: a mistake that one rank meets ends all of them with the same one line.
 #pragma once
+#include <filesystem>
 #include <functional>
 
 #include "core/comm/communicator.h"
@@ -31,5 +32,8 @@ void agree_rank_0_first(Communicator& communicator, const char* what, const std:
 
 /// The text of rank 0, on every rank.
 std::string text_of_rank_0(Communicator& communicator, const char* what, const std::string& text);
+
+/// Throws where a rank does not find there what rank 0 leaves: the folders of two machines may have one name.
+void require_one_folder(Communicator& communicator, const std::filesystem::path& folder);
 
 }  // namespace unfurl

@@ -208,7 +208,7 @@ class Refine {
         hash_bytes(fmt::format("train {:x} {:x} {:x}", kept_from_, run_hash(recipe_.start), recipe_hash(matters)));
     if (!fresh_ && steps_.began_from("train", from)) return train_stage(recipe).exit_code;
     // A run on other pairs has no part in this one.
-    for (const Index step : checkpoint_steps(folder_)) fs::remove_all(checkpoint_path(folder_, step));
+    remove_checkpoints_after(folder_, -1);
     fs::remove(folder_ / "run.json");
     steps_.begin("train", from, {});
     return train_stage(recipe, {.fresh = true}).exit_code;

@@ -4,9 +4,8 @@
 //                      optimizer-I-of-R.safetensors  the optimiser's state, flat: the parts of rank I of R, in the
 //                                                  buckets (core/comm/buckets.h) that state.json tells
 //                      tokenizer.model
-//                      state.json                   everything else, sizes and checksums of the files above, and its
-//                      own
-//                                                   checksum
+//                      state.json                   everything else, sizes and checksums of the files above, and last
+//                                                  the checksum of its own text
 //
 // checkpoint_writer.h writes them.
 #pragma once
@@ -44,8 +43,8 @@ void read_tensors(const std::filesystem::path& path, const std::vector<NamedTens
 void read_optimizer(const std::filesystem::path& checkpoint, const std::vector<StateTensor>& state);
 
 // The files of a checkpoint.
-inline constexpr std::int64_t kCheckpointFormat =
-    3;  // 1, of one bucket, and 2, without a sum of state.json, are read too
+// 1, of one bucket, and 2, without a checksum of state.json, are read too.
+inline constexpr std::int64_t kCheckpointFormat = 3;
 inline constexpr const char* kModelFile = "model.safetensors";
 inline constexpr const char* kTokenizerFile = "tokenizer.model";
 inline constexpr const char* kStateFile = "state.json";

@@ -146,6 +146,7 @@ Run::Run(Recipe recipe, const TrainSettings& settings)
 }
 
 void Run::begin() {
+  require_one_folder(*ranks_, folder_);
   Allocator::of(placement_.device).reset_peak();  // what run.json tells is this run's, not that of a stage before
   agree_rank_0_first(*ranks_, "data", [&] { data_ = open_data(recipe_, {settings_.fresh, is_first()}); });
   require_same_everywhere(*ranks_, {{"version of the program", program_version()},

@@ -411,5 +411,21 @@ TEST_F(RanksTest, RanksOfDifferentRecipesDoNotTrain) {
   EXPECT_NE(finished.error.find("steps: 9"), std::string::npos) << finished.error;
 }
 
+TEST_F(RanksTest, RanksWriteIntoOneFolder) {
+  std::vector<std::string> command = {kMpirun, "--oversubscribe"};
+  for (const char* here : {"a", "b"}) {
+    fs::create_directories(folder_ / here);
+    if (command.size() > 2) command.emplace_back(":");
+    const std::vector<std::string> one = {
+        "-n",    "1",         "-wdir", (folder_ / here).string(), tests::unfurl_binary(), "train", recipe().string(),
+        "--set", "output=run"};
+    command.insert(command.end(), one.begin(), one.end());
+  }
+  const Finished finished = tests::Process(command, {.environment = kEnvironment}).wait();
+  EXPECT_EQ(finished.code, 2);
+  EXPECT_NE(finished.error.find("rank 1: run is not the folder that rank 0 has"), std::string::npos) << finished.error;
+  EXPECT_FALSE(fs::exists(folder_ / "a/run"));
+}
+
 }  // namespace
 }  // namespace unfurl::train
