@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A training run is killed at random moments and started again, many times: one rank of it or all (SIGKILL), or asked to
-# end (SIGTERM); now and then a byte of its newest checkpoint is flipped, and its disk, a small one of its own where we
+# end (SIGTERM); now and then a bit of its newest checkpoint is flipped, and its disk, a small one of its own where we
 # are root, is full for a while. It must end with the weights and losses of a run that was left alone.
 # usage: tests/scripts/kills.sh UNFURL KILLS SEED [RANKS]
 set -euo pipefail
@@ -44,7 +44,7 @@ die() {
   exit 1
 }
 train() { "${command[@]}" --set output="$folder/runs/$1" >"$folder/log" 2>&1 || die "the run $1 failed"; }
-newest() { find "$folder/runs/killed" -maxdepth 1 -name 'step-*' ! -name '*.tmp' 2>/dev/null | sort | tail -1; }
+checkpoints() { find "$folder/runs/killed" -maxdepth 1 -name 'step-*[0-9]' 2>/dev/null | sort; }
 workers() { pgrep -f "train $folder/recipe.yaml .*runs/killed" | grep -v "^$1\$" || true; }
 
 started=$(date +%s%N)
@@ -53,13 +53,13 @@ whole=$((($(date +%s%N) - started) / 1000000))
 killed=0 flipped=0 filled=0
 for ((i = 1; i <= kills; ++i)); do
   # Of two checkpoints the newer one is damaged: the run goes on from the other.
-  if ((RANDOM % 4 == 0)) && [[ $(find "$folder/runs/killed" -maxdepth 1 -name 'step-*' ! -name '*.tmp' 2>/dev/null | wc -l) -ge 2 ]]; then
-    mapfile -t files < <(find "$(newest)" -type f | sort)
+  if ((RANDOM % 4 == 0)) && [[ $(checkpoints | wc -l) -ge 2 ]]; then
+    mapfile -t files < <(find "$(checkpoints | tail -1)" -type f | sort)
     file=${files[RANDOM % ${#files[@]}]}
     size=$(stat --format=%s "$file")
     at=$(((RANDOM * 32768 + RANDOM) % size))
     byte=$(od -An -tu1 -j "$at" -N 1 "$file")
-    printf "\\x$(printf %02x $((byte ^ 255)))" | dd of="$file" bs=1 seek="$at" conv=notrunc status=none
+    printf "\\x$(printf %02x $((byte ^ 1 << RANDOM % 8)))" | dd of="$file" bs=1 seek="$at" conv=notrunc status=none
     flipped=$((flipped + 1))
   fi
   setsid "${command[@]}" --set output="$folder/runs/killed" >"$folder/log" 2>&1 &
@@ -105,8 +105,9 @@ done
 cmp "$folder/whole.sum" "$folder/killed.sum"
 cmp "$folder/whole.losses" "$folder/killed.losses"
 [[ $(wc -l <"$folder/whole.losses") == "$steps" ]]
-if compgen -G "$folder/runs/killed/*.tmp" >/dev/null; then
-  echo "kills: half-written files are left: $(echo "$folder"/runs/killed/*.tmp)" >&2
+left=$(find "$folder/runs/killed" -name '*.tmp' -o -name '*.old' -o -name .ranks)
+if [[ -n $left ]]; then
+  echo "kills: half-written or half-removed files are left: $left" >&2
   exit 1
 fi
-echo "kills: $steps steps of $ranks ranks with $killed kills, $flipped flipped bytes and $filled full disks ended in the same bits"
+echo "kills: $steps steps of $ranks ranks with $killed kills, $flipped flipped bits and $filled full disks ended in the same bits"
