@@ -9,6 +9,7 @@
 // within the ranks (train/trainer/slots.h) the bits do not depend on how many ranks share them.
 #pragma once
 #include <cstddef>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -100,6 +101,13 @@ class Communicator {
 
 /// How many ranks this process was started with, by the environment that mpirun and srun set; 1 without.
 int ranks_of_environment();
+/// Whether this process is the first of those ranks on its host, by that environment: what all of them would say of
+/// their host or command line, it says. True for one process.
+bool first_rank_of_host();
+
+/// The plugin library for several ranks. Throws Error where it is missing.
+std::filesystem::path mpi_plugin();
+bool has_mpi_plugin();
 
 /// The communicator of this process: over MPI where it was started with several ranks, for which the plugin library is
 /// loaded. Throws Error where that is missing or MPI does not start.

@@ -20,7 +20,7 @@ void wait_for(std::vector<Work>& works) {
 
 Index bucket_blocks_for(Index trained, int ranks) {
   constexpr Index kMiB = (Index{1} << 20) / (Index{sizeof(float)} * kernels::kNormBlock);  // in blocks
-  const Index all = kernels::norm_blocks(trained), most = kMiB * std::max(16, ranks), many = std::max(64, ranks);
+  const Index all = kernels::norm_blocks(trained), most = kMiB * std::max(16, 4 * ranks), many = std::max(64, ranks);
   const auto rounded = [](Index blocks, Index to) { return (blocks + to - 1) / to * to; };
   const Index blocks = std::max({std::min((all + 7) / 8, most), (all + 63) / 64, Index{1}});
   return blocks > many ? rounded(blocks, many)

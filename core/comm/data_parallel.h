@@ -96,7 +96,7 @@ class DataParallel {
   std::vector<Work> sums_, values_;         // under way
 };
 
-/// Of a model with so many trained weights: an eighth of them, at most 16 MiB of f32 or, for many ranks, 1 MiB a rank,
+/// Of a model with so many trained weights: an eighth of them, at most 16 MiB of f32 or, for many ranks, 4 MiB a rank,
 /// as a collective sends messages to all of them; at least a 64th of the weights; and then as many more as ranks that
 /// are a power of two can share in equal parts.
 Index bucket_blocks_for(Index trained, int ranks = 1);

@@ -28,13 +28,7 @@ fs::path plugin_path() {
 }
 
 std::unique_ptr<Transport> open_mpi() {
-  const fs::path path = plugin_path();
-  if (path.empty()) {
-    fail(
-        "this process is one of {} ranks, but {} is not beside the program; install libopenmpi-dev (scripts/setup.sh "
-        "does) and build again",
-        ranks_of_environment(), kPlugin);
-  }
+  const fs::path path = mpi_plugin();
   // Open MPI's own components look for its symbols among all that are loaded.
   void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL);
   if (library == nullptr) fail("cannot load {}: {}; install Open MPI", path.string(), dlerror());
@@ -44,6 +38,26 @@ std::unique_ptr<Transport> open_mpi() {
 }
 
 }  // namespace
+
+fs::path mpi_plugin() {
+  const fs::path path = plugin_path();
+  if (path.empty()) {
+    fail(
+        "several ranks need {}, which is not beside the program; install libopenmpi-dev (scripts/setup.sh does) and "
+        "build again",
+        kPlugin);
+  }
+  return path;
+}
+
+bool has_mpi_plugin() { return !plugin_path().empty(); }
+
+bool first_rank_of_host() {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}) {
+    if (const char* const text = std::getenv(name)) return ranks_of_environment() == 1 || std::atoi(text) == 0;
+  }
+  return true;
+}
 
 int ranks_of_environment() {
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE"}) {

@@ -8,6 +8,7 @@
 #include <new>
 #include <stdexcept>
 
+#include "core/comm/communicator.h"
 #include "core/error.h"
 #include "kernels/thread_pool.h"
 #include "train/cli/arguments.h"
@@ -40,6 +41,16 @@ int with_flushed_output(int code) {
   return code == 0 ? 1 : code;
 }
 
+/// Nothing where another rank says what is wrong with the command line.
+Action parse_as_rank(int argc, const char* const* argv) {
+  try {
+    return parse_arguments(argc, argv);
+  } catch (const UserError&) {
+    if (first_rank_of_host()) throw;
+    return {};
+  }
+}
+
 }  // namespace
 
 int run_cli(int argc, const char* const* argv) {
@@ -48,9 +59,9 @@ int run_cli(int argc, const char* const* argv) {
   end_without_half_written_files();
   int code = 0;
   try {
-    const Action action = parse_arguments(argc, argv);
+    const Action action = parse_as_rank(argc, argv);
     check_threads();
-    code = action();
+    code = action ? action() : 0;
   } catch (const UserError& e) {
     report_error("{}", e.what());
     code = 2;

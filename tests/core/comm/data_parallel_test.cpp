@@ -212,12 +212,14 @@ TEST(DataParallelTest, BucketsFollowTheSizeOfTheModel) {
   EXPECT_EQ(bucket_blocks_for(2000 * kBlock), 64);  // 16 MiB
   EXPECT_EQ(bucket_blocks_for(16384 * kBlock), 256);
   EXPECT_EQ(bucket_blocks_for(16385 * kBlock), 320);
-  // A block is a quarter of a MiB: with more than 16 ranks four for each, and no more than an eighth of the model.
-  EXPECT_EQ(bucket_blocks_for(2000 * kBlock, 16), 64);
-  EXPECT_EQ(bucket_blocks_for(2000 * kBlock, 32), 128);
-  EXPECT_EQ(bucket_blocks_for(16385 * kBlock, 64), 320);
-  EXPECT_EQ(bucket_blocks_for(16385 * kBlock, 128), 512);
+  // A block is a quarter of a MiB: with more than four ranks 16 for each, and no more than an eighth of the model.
+  EXPECT_EQ(bucket_blocks_for(2000 * kBlock, 4), 64);
+  EXPECT_EQ(bucket_blocks_for(2000 * kBlock, 8), 128);
+  EXPECT_EQ(bucket_blocks_for(2000 * kBlock, 1024), 256);
+  EXPECT_EQ(bucket_blocks_for(16385 * kBlock, 16), 320);
+  EXPECT_EQ(bucket_blocks_for(16385 * kBlock, 64), 1024);
   EXPECT_EQ(bucket_blocks_for(16384 * kBlock, 1024), 2048);
+  EXPECT_EQ(bucket_blocks_for(16385 * kBlock, 1024), 3072);
   EXPECT_EQ(bucket_blocks_for(60 * kBlock, 1024), 8);
 }
 

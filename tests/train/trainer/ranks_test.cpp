@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 #include <iterator>
 #include <sstream>
 #include <thread>
+#include <tuple>
 
 #include "core/files.h"
 #include "tests/support/subprocess.h"
@@ -370,6 +372,66 @@ TEST_F(RanksTest, OneCommandStartsThem) {
   EXPECT_EQ(Json::parse(read_file(run() / "run.json")).at("ranks").as_integer(), 2);
 }
 
+/// mpirun itself would kill the ranks a second after it is asked to end.
+TEST_F(RanksTest, OneCommandEndsThemWithACheckpoint) {
+  for (const auto& [signal, code] : {std::pair{SIGTERM, 143}, {SIGINT, 130}, {SIGUSR1, 138}}) {
+    fs::remove_all(run());
+    tests::Process running({tests::unfurl_binary(), "train", recipe().string(), "--ranks", "2", "--set",
+                            "train.steps=100000", "--set", "train.validate_every=0"},
+                           {.environment = kEnvironment});
+    EXPECT_TRUE(
+        running.wait_until([&] { return fs::exists(run() / "metrics.jsonl") && !tests::losses(run()).empty(); }));
+    running.send(signal);
+    const Finished finished = running.wait();
+    EXPECT_EQ(finished.code, code) << finished.error;
+    EXPECT_NE(finished.error.find("; the same command goes on from there"), std::string::npos) << finished.error;
+    EXPECT_TRUE(newest_checkpoint(run()));
+    EXPECT_TRUE(processes_of(recipe()).empty());
+  }
+}
+
+TEST_F(RanksTest, OneCommandSaysAMistakeOnce) {
+  for (const auto& [ranks, set, expected] :
+       {std::tuple{"3", "seed=1", "batch.slots is 2, which 3 ranks cannot share"}, {"2", "train.stepz=3", "stepz"}}) {
+    const Finished finished =
+        tests::run_process({tests::unfurl_binary(), "train", recipe().string(), "--ranks", ranks, "--set", set});
+    EXPECT_EQ(finished.code, 2);
+    EXPECT_NE(finished.error.find(expected), std::string::npos) << finished.error;
+    EXPECT_EQ(std::count(finished.error.begin(), finished.error.end(), '\n'), 1) << finished.error;
+  }
+}
+
+TEST_F(RanksTest, WhatIsWrongOnAHostIsSaidOnce) {
+  timeout_ = "0";
+  const Finished option = train(2, {});
+  ASSERT_EQ(lines_with_error(option.error).size(), 1U) << option.error;
+  EXPECT_EQ(option.code, 2);
+  // The program without its plugin.
+  timeout_ = "60";
+  const fs::path alone = folder_ / "unfurl";
+  fs::copy_file(tests::unfurl_binary(), alone);
+  std::vector<std::string> words = command(2, {});
+  words[4] = alone.string();
+  for (const std::vector<std::string>& started :
+       {words, std::vector<std::string>{alone.string(), "train", recipe().string(), "--ranks", "2"}}) {
+    const Finished finished = tests::Process(started, {.environment = kEnvironment}).wait();
+    EXPECT_EQ(finished.code, 1);
+    const auto lines = lines_with_error(finished.error);
+    ASSERT_EQ(lines.size(), 1U) << finished.error;
+    EXPECT_NE(lines[0].find("several ranks need libunfurl_mpi.so"), std::string::npos) << lines[0];
+  }
+}
+
+TEST_F(RanksTest, WhatRank0CannotWriteAtTheEndItSays) {
+  make_folder(run() / "run.json.tmp");  // as on a disk that is full just then
+  const Finished finished = train(2, {"train.steps=2", "train.validate_every=0", "samples.queries=[]"});
+  EXPECT_EQ(finished.code, 1);
+  const auto lines = lines_with_error(finished.error);
+  ASSERT_EQ(lines.size(), 1U) << finished.error;
+  EXPECT_NE(lines[0].find("run.json"), std::string::npos) << lines[0];
+  EXPECT_NO_THROW(verify_checkpoint(checkpoint_path(run(), 2)));
+}
+
 TEST_F(RanksTest, MistakesAreSaidOnceAndEndEveryRank) {
   struct Case {
     int ranks;
@@ -379,6 +441,7 @@ TEST_F(RanksTest, MistakesAreSaidOnceAndEndEveryRank) {
   for (const Case& c :
        {Case{3, {}, "batch.slots is 2, which 3 ranks cannot share in equal parts"},
         Case{4, {}, "batch.slots is 2, which 4 ranks cannot share"},
+        Case{3, {"data.sources.0.path=/nowhere.jsonl"}, "batch.slots is 2, which 3 ranks"},  // before data are prepared
         Case{2, {"data.sources.0.path=/nowhere.jsonl"}, "/nowhere.jsonl"}, Case{2, {"train.stepz=3"}, "stepz"}}) {
     const Finished finished = train(c.ranks, c.sets);
     EXPECT_EQ(finished.code, 2) << finished.error;
