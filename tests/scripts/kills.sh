@@ -45,7 +45,11 @@ die() {
 }
 train() { "${command[@]}" --set output="$folder/runs/$1" >"$folder/log" 2>&1 || die "the run $1 failed"; }
 checkpoints() { find "$folder/runs/killed" -maxdepth 1 -name 'step-*[0-9]' 2>/dev/null | sort; }
-workers() { pgrep -f "train $folder/recipe.yaml .*runs/killed" | grep -v "^$1\$" || true; }
+workers() {  # the ranks, without the command that started them and its mpirun
+  for pid in $(pgrep -f "train $folder/recipe.yaml .*runs/killed"); do
+    [[ $pid == "$1" || $(cat "/proc/$pid/comm" 2>/dev/null) == mpirun ]] || echo "$pid"
+  done
+}
 
 started=$(date +%s%N)
 train whole

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/comm/communicator.h"
 #include "core/files.h"
 #include "core/json.h"
 #include "core/names.h"
@@ -248,6 +249,11 @@ int run_stage(const Stage& stage, bool fresh, bool everything) {
 }  // namespace
 
 int run_pipeline(const RunOptions& options) {
+  if (ranks_of_environment() > 1) {
+    if (!first_rank_of_host()) return 0;
+    user_error(
+        "unfurl run is one process, but mpirun has started several; train stages of their own with unfurl train");
+  }
   const Pipeline pipeline = load_pipeline(options.recipe, options.sets);
   for (const std::string& name : options.only) {
     const bool known = std::any_of(pipeline.stages.begin(), pipeline.stages.end(),

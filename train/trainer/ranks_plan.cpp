@@ -64,9 +64,10 @@ std::vector<RanksPlan> plan_ranks(const Recipe& recipe, int ranks, const Cluster
 std::string described(const Cluster& cluster) {
   return fmt::format(
       "assumed, not measured: {} GPUs of {:.0f} TFLOP/s, of which one alone reaches {:.0f} %; {} a node, each with "
-      "{:g} "
-      "GB/s\nto the others there and {:g} GB/s to other nodes; {:g} us a message; gradients are summed beside the "
-      "backward pass of\nthe last micro-batch where train.overlap is true, at no cost to it\n",
+      "{:g} GB/s\nto the others there and {:g} GB/s to other nodes; {:g} us a message, of which each bucket of "
+      "gradients "
+      "takes one to\nevery other rank and one back; gradients are summed beside the backward pass of the last "
+      "micro-batch where\ntrain.overlap is true, at no cost to it\n",
       cluster.gpu, peak_of(cluster) / 1e12, 100 * cluster.share, cluster.ranks_per_node, cluster.node_bandwidth / 1e9,
       cluster.network_bandwidth / 1e9, cluster.latency * 1e6);
 }

@@ -406,8 +406,14 @@ TEST_F(RanksTest, WhatIsWrongOnAHostIsSaidOnce) {
   const Finished option = train(2, {});
   ASSERT_EQ(lines_with_error(option.error).size(), 1U) << option.error;
   EXPECT_EQ(option.code, 2);
-  // The program without its plugin.
   timeout_ = "60";
+  std::vector<std::string> run = command(2, {});
+  run[5] = "run";
+  run.erase(run.begin() + 7, run.end());
+  const Finished stages = tests::Process(run, {.environment = kEnvironment}).wait();
+  ASSERT_EQ(lines_with_error(stages.error).size(), 1U) << stages.error;
+  EXPECT_NE(stages.error.find("unfurl run is one process"), std::string::npos) << stages.error;
+  // The program without its plugin.
   const fs::path alone = folder_ / "unfurl";
   fs::copy_file(tests::unfurl_binary(), alone);
   std::vector<std::string> words = command(2, {});
