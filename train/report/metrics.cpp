@@ -48,20 +48,38 @@ MetricsWriter::MetricsWriter(std::filesystem::path path, std::int64_t resume_ste
   if (descriptor_ < 0) fail("cannot write {}: {}", path_.string(), std::strerror(errno));
 }
 
-MetricsWriter::~MetricsWriter() { ::close(descriptor_); }
+MetricsWriter::~MetricsWriter() {
+  put();
+  ::close(descriptor_);
+}
 
 void MetricsWriter::write(const Json& line) {
-  const std::string text = line.dump() + '\n';
+  waiting_ += line.dump() + '\n';
+  put();
+}
+
+void MetricsWriter::sync() {
+  put();
+  ::fdatasync(descriptor_);
+}
+
+void MetricsWriter::put() {
+  if (waiting_.empty()) return;
   const off_t before = ::lseek(descriptor_, 0, SEEK_END);
   ssize_t done = -1;
   do {
-    done = ::write(descriptor_, text.data(), text.size());
+    done = ::write(descriptor_, waiting_.data(), waiting_.size());
   } while (done < 0 && errno == EINTR);
-  if (done == static_cast<ssize_t>(text.size())) return;
+  if (done == static_cast<ssize_t>(waiting_.size())) {
+    waiting_.clear();
+    warned_ = false;
+    return;
+  }
   const std::string why = done < 0 ? std::strerror(errno) : "no space left";
-  // Half a line would spoil the next one.
-  const bool cut = before < 0 || done <= 0 || ::ftruncate(descriptor_, before) == 0;
-  if (!warned_) warn("cannot write {}: {}{}; metrics are lost", path_.string(), why, cut ? "" : ", a line is cut off");
+  // Half of it would be there twice.
+  if (done > 0 && (before < 0 || ::ftruncate(descriptor_, before) != 0))
+    waiting_.erase(0, static_cast<std::size_t>(done));
+  if (!warned_) warn("cannot write {}: {}; its lines wait", path_.string(), why);
   warned_ = true;
 }
 

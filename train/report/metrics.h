@@ -48,17 +48,21 @@ class MetricsWriter {
   MetricsWriter(const MetricsWriter&) = delete;
   MetricsWriter& operator=(const MetricsWriter&) = delete;
 
-  /// Each writes one line, whole and at once: a kill leaves whole lines. Where that fails (a full disk) the line is
-  /// lost and the run goes on; the first time a warning says so.
+  /// Each writes one line, whole and at once: a kill leaves whole lines. Where that fails (a full disk) a warning says
+  /// so, and the line waits for the next that is written.
   void write(const StepMetrics& metrics);
   void write(const ValidationMetrics& metrics);
   void write(const SampleMetrics& metrics);
   void write(const Json& line);
+  /// Writes what waits, and has all of it on disk: before a checkpoint, behind which these steps are not done again.
+  void sync();
 
  private:
+  void put();
   std::filesystem::path path_;
   int descriptor_ = -1;
-  bool warned_ = false;
+  std::string waiting_;  // lines
+  bool warned_ = false;  // of what waits
 };
 
 /// The lines of a metrics file. One that is not JSON, such as a last line cut off by a kill, is left out. Throws

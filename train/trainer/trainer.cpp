@@ -444,6 +444,7 @@ void Run::begin_checkpoint() {
 
 /// Throws Diverged, Error where the disk does not take it.
 void Run::finish_checkpoint() {
+  if (metrics_) metrics_->sync();
   try {
     writer_->finish();
   } catch (const NotFinite& error) {
