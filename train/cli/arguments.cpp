@@ -111,6 +111,7 @@ void add_plan(CLI::App& parent, Action& action) {
   scaled("--network-bandwidth", cluster.network_bandwidth, 1e9, "GB/S",
          "with --ranks: that a GPU sends to other nodes");
   scaled("--latency", cluster.latency, 1e-6, "US", "with --ranks: of a message");
+  scaled("--host-rate", cluster.host_rate, 1e6, "MTOKENS/S", "with --ranks: of which a host makes micro-batches");
   app.add_option("--gpus-per-node", cluster.ranks_per_node, "with --ranks")
       ->check(from_to(1, 1 << 16, "from 1 to 65536"));
   add_threads(app);

@@ -76,14 +76,15 @@ Json print_ranks(const Recipe& recipe, const PlanOptions& options) {
   Json out = Json::array();
   if (!options.json) {
     fmt::print("{}", described(options.cluster));
-    fmt::print("{:>7} {:>7} {:>15} {:>11} {:>15} {:>10} {:>10} {:>10} {:>13} {:>11}\n", "ranks", "slots",
-               "tokens a step", "GiB a rank", "GB sent a rank", "compute s", "send s", "exposed s", "tokens/s", "time");
+    fmt::print("{:>7} {:>7} {:>15} {:>11} {:>15} {:>10} {:>10} {:>10} {:>8} {:>13} {:>11}\n", "ranks", "slots",
+               "tokens a step", "GiB a rank", "GB sent a rank", "compute s", "send s", "exposed s", "host s",
+               "tokens/s", "time");
   }
   for (const RanksPlan& plan : plans) {
     if (!options.json) {
-      fmt::print("{:>7} {:>7} {:>15} {:>11.1f} {:>15.2f} {:>10.4f} {:>10.4f} {:>10.4f} {:>13} {:>11}\n", plan.ranks,
-                 plan.slots, grouped(plan.tokens_per_step), plan.memory / (1 << 30), plan.bytes_sent / 1e9,
-                 plan.compute_seconds, plan.communication_seconds, plan.exposed_seconds,
+      fmt::print("{:>7} {:>7} {:>15} {:>11.1f} {:>15.2f} {:>10.4f} {:>10.4f} {:>10.4f} {:>8.4f} {:>13} {:>11}\n",
+                 plan.ranks, plan.slots, grouped(plan.tokens_per_step), plan.memory / (1 << 30), plan.bytes_sent / 1e9,
+                 plan.compute_seconds, plan.communication_seconds, plan.exposed_seconds, plan.host_seconds,
                  grouped(static_cast<std::int64_t>(static_cast<double>(plan.tokens_per_step) / plan.step_seconds())),
                  duration(plan.step_seconds() * static_cast<double>(recipe.train.steps)));
     }
@@ -96,6 +97,7 @@ Json print_ranks(const Recipe& recipe, const PlanOptions& options) {
                                {"compute_seconds", plan.compute_seconds},
                                {"communication_seconds", plan.communication_seconds},
                                {"exposed_seconds", plan.exposed_seconds},
+                               {"host_seconds", plan.host_seconds},
                                {"step_seconds", plan.step_seconds()},
                                {"serial_step_seconds", plan.serial_step_seconds()}});
   }

@@ -9,11 +9,14 @@
 //   exposed         of it, what a step waits for. Gradients are summed beside the backward pass of a rank's last
 //                   micro-batch, two thirds of its compute: what takes longer is exposed, and always the bucket that is
 //                   whole last. The weights' way back is exposed, and with train.overlap: false everything
+//   host            each rank makes the micro-batches of all ranks, for the count of targets is theirs together. A GPU
+//                   does its steps meanwhile, until they are shorter than this
 //
-// A step is compute plus what is exposed: products beside which a collective runs are taken to lose nothing by it,
-// which is optimistic, and a step that overlaps nothing is told beside it. A rank has at least one slot: beyond
-// batch.slots ranks the batch grows with them.
+// A step is compute plus what is exposed, or the host's work where that is longer: products beside which a collective
+// runs are taken to lose nothing by it, which is optimistic, and a step that overlaps nothing is told beside it. A rank
+// has at least one slot: beyond batch.slots ranks the batch grows with them.
 #pragma once
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -31,6 +34,7 @@ struct Cluster {
   double node_bandwidth = 450e9;    // bytes/s that a GPU sends within its node: NVLink 4, one direction
   double network_bandwidth = 50e9;  // bytes/s that a GPU sends out of it: 400 Gbit/s each
   double latency = 10e-6;           // s a message
+  double host_rate = 19e6;          // tokens/s of which a host makes micro-batches: about that of one core
 };
 
 struct RanksPlan {
@@ -42,9 +46,10 @@ struct RanksPlan {
   double bytes_sent = 0;      // a rank and step
   double compute_seconds = 0, communication_seconds = 0;
   double exposed_seconds = 0;  // of the communication
-  double step_seconds() const { return compute_seconds + exposed_seconds; }
-  /// Where nothing overlaps.
-  double serial_step_seconds() const { return compute_seconds + communication_seconds; }
+  double host_seconds = 0;     // beside both
+  double step_seconds() const { return std::max(compute_seconds + exposed_seconds, host_seconds); }
+  /// Where nothing overlaps that the ranks send.
+  double serial_step_seconds() const { return std::max(compute_seconds + communication_seconds, host_seconds); }
 };
 
 /// For 1, 2, 4, ... `ranks` (a power of two) GPUs in bf16. Throws UserError for another number, and for a GPU whose

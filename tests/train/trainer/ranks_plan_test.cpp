@@ -84,6 +84,13 @@ TEST(RanksPlan, OfPalm1bOnManyGpus) {
   EXPECT_NEAR(plans[10].communication_seconds, 0.13478 + 0.14322, 1e-5);
 }
 
+TEST(RanksPlan, AHostThatIsSlowerThanItsGpuIsWaitedFor) {
+  const RanksPlan fast = plan_ranks(recipe(), 2, {})[1], slow = plan_ranks(recipe(), 2, {.host_rate = 1e3})[1];
+  EXPECT_DOUBLE_EQ(slow.step_seconds(), static_cast<double>(slow.tokens_per_step) / 1e3);
+  EXPECT_DOUBLE_EQ(slow.serial_step_seconds(), slow.step_seconds());
+  EXPECT_EQ(slow.exposed_seconds, fast.exposed_seconds);
+}
+
 TEST(RanksPlan, ARankHoldsItsPartOfTheOptimisersState) {
   for (const char* device : {"device=cpu", "device=cuda"}) {
     const Recipe large =
