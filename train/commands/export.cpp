@@ -13,7 +13,7 @@ int run_export(const ExportOptions& options) {
     user_error("{} holds checkpoints already; name another folder with --out", options.out.string());
   }
   const LoadedRun run = load_run(options.run);
-  const Json state = verify_checkpoint(run.checkpoint);
+  const Json state = verify_checkpoint(run.checkpoint, Checked::model);
   Recipe recipe = run.recipe;
   recipe.model.tuning = run.decoder->config().tuning;
   CheckpointContent content;

@@ -226,13 +226,13 @@ Json read_state(const fs::path& checkpoint) {
   return state;
 }
 
-Json verify_checkpoint(const fs::path& checkpoint) {
+Json verify_checkpoint(const fs::path& checkpoint, Checked checked) {
   Json state = read_state(checkpoint);
   try {
     const Json& files = state.at("files");
     std::vector<std::string> needed = {kModelFile, kTokenizerFile};
     const int parts = optimizer_parts(files);
-    for (int part = 0; part < parts; ++part) needed.push_back(optimizer_file(part, parts));
+    for (int part = 0; part < parts && checked == Checked::all; ++part) needed.push_back(optimizer_file(part, parts));
     for (const std::string& name : needed) {
       const Json& entry = files.at(name);
       const MappedFile file(checkpoint / name);

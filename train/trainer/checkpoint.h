@@ -76,8 +76,12 @@ class NewerCheckpoint : public UserError {
 /// Reads state.json and checks its own checksum. Throws UserError where it is damaged, NewerCheckpoint.
 Json read_state(const std::filesystem::path& checkpoint);
 
-/// The same, and checks sizes and checksums of all files. Throws UserError naming what is damaged.
-Json verify_checkpoint(const std::filesystem::path& checkpoint);
+enum class Checked {
+  all,   // files
+  model  // and tokenizer: who only reads these needs no more, and the optimiser's state is twice their size
+};
+/// The same, and checks sizes and checksums of the files. Throws UserError naming what is damaged.
+Json verify_checkpoint(const std::filesystem::path& checkpoint, Checked checked = Checked::all);
 
 /// The newest whole checkpoint, of the steps that are `wanted`; damaged newer ones are named in warnings. Nothing where
 /// there is none. Throws NewerCheckpoint.

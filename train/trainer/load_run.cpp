@@ -39,7 +39,7 @@ Recipe recipe_of(const Json& state, const std::filesystem::path& checkpoint) {
 LoadedRun load_run(const std::filesystem::path& path, const Placement& placement) {
   LoadedRun run;
   run.checkpoint = resolve_checkpoint(path);
-  const Json state = verify_checkpoint(run.checkpoint);
+  const Json state = verify_checkpoint(run.checkpoint, Checked::model);
   run.recipe = recipe_of(state, run.checkpoint);
   run.simulated = is_simulated(state);
   run.without_prefixes = never_saw_prefixes(run.recipe, kMostStarts);

@@ -60,7 +60,7 @@ struct Before {
 /// Only the weights are taken over: steps, optimiser and data begin anew.
 Before start_from(Decoder& decoder, const TuningConfig& ours, const Tokenizer& tokenizer,
                   const fs::path& tokenizer_path, const fs::path& checkpoint) {
-  const Json state = verify_checkpoint(checkpoint);
+  const Json state = verify_checkpoint(checkpoint, Checked::model);
   if (Tokenizer(checkpoint / "tokenizer.model").fingerprint() != tokenizer.fingerprint()) {
     user_error("{} was trained with another tokenizer than {}; leave tokenizer.path out to use its own",
                checkpoint.string(), tokenizer_path.string());

@@ -182,6 +182,13 @@ TEST_F(TrainerTest, ADamagedNewestCheckpointIsPassedOver) {
   EXPECT_TRUE(weights(a, 12) == whole);
 }
 
+TEST_F(TrainerTest, AModelIsReadWithoutTheOptimisersState) {
+  ASSERT_TRUE(train(tiny_recipe(a, {"train.steps=1"})).outcome.finished);
+  fs::remove(checkpoint_path(a, 1) / "optimizer-0-of-1.safetensors");
+  EXPECT_NO_THROW(load_run(a));
+  EXPECT_TRUE(has(train(tiny_recipe(a, {"train.steps=1"})).mistake, "is whole; start over with --fresh"));
+}
+
 TEST_F(TrainerTest, WhereNoCheckpointIsWholeNothingIsOverwritten) {
   ASSERT_TRUE(train(tiny_recipe(a)).outcome.finished);
   for (const Index step : checkpoint_steps(a)) tests::spill(checkpoint_path(a, step) / "model.safetensors", "short");
