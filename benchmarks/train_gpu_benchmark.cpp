@@ -150,7 +150,7 @@ void measure(const std::string& preset, const std::string& attention) {
   fmt::print("{}: {:.1f} tokens/s, step {:.2f} ms, MFU {}, peak memory {:.1f} GiB of tensors, {:.1f} GiB in use\n",
              preset, rate, seconds * 1e3, peak > 0 ? fmt::format("{:.1f} %", 100 * rate * flops / peak) : "n/a",
              static_cast<double>(Allocator::of(kDevice).statistics().peak) * 0x1p-30,
-             static_cast<double>(device.memory - device.free_memory) * 0x1p-30);
+             static_cast<double>(device.memory - Queue().free_memory()) * 0x1p-30);
   std::fflush(stdout);
   print_shares(work);
   std::fflush(stdout);

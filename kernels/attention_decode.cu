@@ -138,13 +138,13 @@ __global__ void __launch_bounds__(kThreads, 3) attention_decode_kernel(Decode<T>
       if (a.partials != nullptr) {
         a.partial(row, head + h, part)[2 + column] = values[h];
       } else {
-        a.out.row(row)[(head + h) * dim + column] = as<T>(s.sum[h] > 0.0f ? values[h] / s.sum[h] : 0.0f);
+        a.out.row(row)[(head + h) * dim + column] = as<T>(s.sum[h] == 0.0f ? 0.0f : values[h] / s.sum[h]);
       }
     }
   }
 }
 
-/// A block joins the parts of one sequence and head.
+/// A block joins the parts of one sequence and head. A sum that is no number goes on into the output.
 template <class T>
 __global__ void __launch_bounds__(kThreads) attention_join_kernel(Decode<T> a) {
   const int heads = a.kv_heads * a.group, dim = a.head_dim;
@@ -154,15 +154,15 @@ __global__ void __launch_bounds__(kThreads) attention_join_kernel(Decode<T> a) {
   for (int part = 0; part < a.parts; ++part) greatest = fmaxf(greatest, partials[part * (2 + dim)]);
   for (int part = 0; part < a.parts; ++part) {
     const float* p = partials + part * (2 + dim);
-    if (p[1] > 0.0f) sum += p[1] * expf(p[0] - greatest);
+    if (p[1] != 0.0f) sum += p[1] * expf(p[0] - greatest);
   }
   for (int column = static_cast<int>(threadIdx.x); column < dim; column += kThreads) {
     float value = 0;
     for (int part = 0; part < a.parts; ++part) {
       const float* p = partials + part * (2 + dim);
-      if (p[1] > 0.0f) value += p[2 + column] * expf(p[0] - greatest);
+      if (p[1] != 0.0f) value += p[2 + column] * expf(p[0] - greatest);
     }
-    a.out.row(row)[head * dim + column] = as<T>(sum > 0.0f ? value / sum : 0.0f);
+    a.out.row(row)[head * dim + column] = as<T>(sum == 0.0f ? 0.0f : value / sum);
   }
 }
 

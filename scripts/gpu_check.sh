@@ -113,7 +113,7 @@ if ((list)) && [[ ! -e $results ]]; then results=/dev/null; fi
 mkdir -p "$(dirname "$results")"
 exec 9>>"$results"
 if ! flock --timeout 5 9; then  # who was killed may still be writing
-  echo "gpu_check: another one writes to $results" >&2
+  echo "gpu_check: another one writes to $results, or a program does that a killed one started: it ends in time" >&2
   exit 2
 fi
 build=$(cat "$binaries"/{kernels_tests,core_tests,train_tests,{kernels,train,decode}_gpu_benchmark,unfurl} | sha256sum)
@@ -319,7 +319,9 @@ kernels() {
 export_work() {
   local folder=$work/$1-$build
   if [[ -s $folder/losses ]] || ((list)); then return 0; fi
-  rm -rf "$folder"
+  mkdir -p "$work"
+  find "$work" -mindepth 1 -maxdepth 1 -type d ! -name "*-$build" -exec rm -rf --one-file-system {} +  # of other builds
+  rm -rf --one-file-system "$folder"
   in_time "$output" export "$folder" "$1" && in_time "$folder/losses.tmp" losses "$losses" "$1" &&
     mv "$folder/losses.tmp" "$folder/losses"
 }

@@ -112,12 +112,16 @@ DeviceProperties CudaQueue::properties(int device) {
   out.major = found.major;
   out.minor = found.minor;
   out.multiprocessors = found.multiProcessorCount;
-  out.memory = out.free_memory = found.totalGlobalMem;
+  out.memory = found.totalGlobalMem;
   out.shared_per_block = found.sharedMemPerBlockOptin;
-  int current = 0;
-  std::size_t total = 0;
-  if (cudaGetDevice(&current) == cudaSuccess && current == device) cudaMemGetInfo(&out.free_memory, &total);
   return out;
+}
+
+std::size_t CudaQueue::free_memory() const {
+  std::size_t free = 0, total = 0;
+  use_in_this_thread();
+  check(cudaMemGetInfo(&free, &total), "reading the free memory");
+  return free;
 }
 
 void* CudaQueue::allocate(std::size_t bytes) const {

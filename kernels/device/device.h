@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "kernels/device/runtime.h"
+#include "kernels/device/shared_limits.h"
 #include "kernels/types.h"
 
 #if defined(__CUDACC__)
@@ -91,7 +92,7 @@ void launch(const LaunchOn& on, void (*kernel)(Parameters...), dim3 grid, dim3 b
   static_assert(sizeof...(Parameters) == sizeof...(Arguments), "one argument for each parameter of the kernel");
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
 #if defined(__CUDACC__)
-  if (shared_bytes > 48 * 1024) {
+  if (shared_bytes > kDynamicWithoutOptIn) {
     check_launch(
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)), on);
   }

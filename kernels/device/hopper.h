@@ -105,16 +105,7 @@ UNFURL_DEVICE void named_barrier_sync(unsigned barrier, unsigned threads, [[mayb
 #if defined(__CUDACC__)
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 #else
-  host::barrier(barrier, threads, true, site);
-#endif
-}
-
-/// Comes, and does not wait.
-UNFURL_DEVICE void named_barrier_arrive(unsigned barrier, unsigned threads, [[maybe_unused]] CallSite site = {}) {
-#if defined(__CUDACC__)
-  asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
-#else
-  host::barrier(barrier, threads, false, site);
+  host::barrier(barrier, threads, site);
 #endif
 }
 

@@ -135,9 +135,12 @@ DeviceProperties HostCudaQueue::properties(int) {
   out.major = 9;
   out.multiprocessors = ThreadPool::available_cores();
   out.memory = static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) * page;
-  out.free_memory = static_cast<std::size_t>(::sysconf(_SC_AVPHYS_PAGES)) * page;
   out.shared_per_block = 227 << 10;
   return out;
+}
+
+std::size_t HostCudaQueue::free_memory() const {
+  return static_cast<std::size_t>(::sysconf(_SC_AVPHYS_PAGES)) * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
 }
 
 void* HostCudaQueue::allocate(std::size_t bytes) const {

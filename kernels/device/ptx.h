@@ -31,14 +31,6 @@ UNFURL_DEVICE void sync_threads([[maybe_unused]] CallSite site = {}) {
 #endif
 }
 
-UNFURL_DEVICE void sync_warp(unsigned mask = kAllLanes, [[maybe_unused]] CallSite site = {}) {
-#if defined(__CUDACC__)
-  __syncwarp(mask);
-#else
-  __syncwarp(mask, site);
-#endif
-}
-
 /// The value of the lane whose number differs from this one's in the bits of lane_mask.
 template <class T>
 UNFURL_DEVICE T shuffle_xor(T value, int lane_mask, unsigned mask = kAllLanes, [[maybe_unused]] CallSite site = {}) {

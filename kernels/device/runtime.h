@@ -21,8 +21,7 @@ struct DeviceProperties {
   std::string id;            // of this one GPU and no other in the world, or a part of it; "" of the CPU
   int major = 0, minor = 0;  // compute capability
   int multiprocessors = 0;
-  std::size_t memory = 0;            // bytes, of which
-  std::size_t free_memory = 0;       // now
+  std::size_t memory = 0;            // bytes
   std::size_t shared_per_block = 0;  // bytes, the most a kernel can ask for
 };
 
@@ -68,7 +67,9 @@ class HostCudaQueue {
   HostCudaQueue& operator=(const HostCudaQueue&) = delete;
 
   static int device_count() { return 1; }
+  /// Makes no context on the device: other processes may have it.
   static DeviceProperties properties(int device = 0);
+  std::size_t free_memory() const;  // bytes of its device
   /// To be called in every thread before it uses the queue.
   void use_in_this_thread() const {}
   int device() const { return 0; }
@@ -172,7 +173,9 @@ class CudaQueue {
 
   /// 0 where there is no device, or no driver, or one too old.
   static int device_count();
+  /// Makes no context on the device: other processes may have it.
   static DeviceProperties properties(int device = 0);
+  std::size_t free_memory() const;  // bytes of its device
   void use_in_this_thread() const;
 
   void* allocate(std::size_t bytes) const;

@@ -4,7 +4,7 @@
 namespace unfurl::kernels::host {
 namespace {
 
-void arrive(Runner& runner, Barrier& barrier, unsigned count, bool waits, const char* what, CallSite site) {
+void arrive(Runner& runner, Barrier& barrier, unsigned count, const char* what, CallSite site) {
   Fiber* fiber = runner.self();
   if (count == 0 && settings().strict) {
     if (barrier.arrived > 0 && !same(barrier.site, site)) {
@@ -25,13 +25,13 @@ void arrive(Runner& runner, Barrier& barrier, unsigned count, bool waits, const 
   happens_before(cell);
   if (barrier.arrived >= (count > 0 ? count : runner.live)) {
     runner.complete_barrier(barrier);
-    if (waits) runner.step_aside();
-  } else if (waits) {
+    runner.step_aside();
+  } else {
     fiber->next = barrier.waiters;
     barrier.waiters = fiber;
     runner.wait_in(what, site);
   }
-  if (waits) happens_after(cell);
+  happens_after(cell);
 }
 
 }  // namespace
@@ -45,12 +45,11 @@ void Runner::complete_barrier(Barrier& barrier) {
   wake_all(std::exchange(barrier.waiters, nullptr));
 }
 
-void barrier(unsigned id, unsigned count, bool waits, CallSite site) {
+void barrier(unsigned id, unsigned count, CallSite site) {
   Runner& runner = Runner::of_this_thread();
   if (id >= Runner::kBarriers) fault("barrier %u at %s: there are %u", id, text(site), Runner::kBarriers);
   if (count % 32 != 0) fault("barrier %u at %s for %u threads: not whole warps", id, text(site), count);
-  const char* what = count == 0 ? "__syncthreads" : waits ? "bar.sync" : "bar.arrive";
-  arrive(runner, runner.barriers[id], count, waits, what, site);
+  arrive(runner, runner.barriers[id], count, count == 0 ? "__syncthreads" : "bar.sync", site);
 }
 
 int barrier_vote(Vote vote, bool predicate, CallSite site) {
@@ -59,7 +58,7 @@ int barrier_vote(Vote vote, bool predicate, CallSite site) {
   const unsigned generation = barrier.generation;
   const int all = static_cast<int>(runner.live);
   barrier.votes += predicate ? 1 : 0;
-  arrive(runner, barrier, 0, true, "__syncthreads", site);
+  arrive(runner, barrier, 0, "__syncthreads", site);
   const int votes = barrier.voted[generation & 1];
   return vote == Vote::count ? votes : vote == Vote::all ? votes == all : votes > 0;
 }

@@ -77,7 +77,7 @@ inline bool decided(int predicate) {
   return predicate != 0;
 }
 
-inline void __syncthreads(host::CallSite site = {}) { host::barrier(0, 0, true, site); }
+inline void __syncthreads(host::CallSite site = {}) { host::barrier(0, 0, site); }
 inline int __syncthreads_count(int predicate, host::CallSite site = {}) {
   return host::barrier_vote(host::Vote::count, decided(predicate), site);
 }

@@ -107,6 +107,11 @@ struct Launch {
   std::size_t shared_limit = kMaxSharedBytes;  // what the device has for a block
 };
 
+/// Bytes of a block, static and dynamic.
+inline std::size_t shared_limit(const Launch& launch) {
+  return launch.shared_limit < kMaxSharedBytes ? launch.shared_limit : kMaxSharedBytes;
+}
+
 /// Returns when every block has run; throws Fault. Blocks are spread over OS threads, none waits for another.
 void run_grid(const Launch& launch);
 
@@ -120,8 +125,8 @@ void yield();
 /// Waits until ready(argument), which must become true by what other threads do.
 void park(const char* what, CallSite site, bool (*ready)(void*), void* argument);
 
-/// Barrier `id` of the block for `count` threads, 0: for all. An arrival that does not wait returns at once.
-void barrier(unsigned id, unsigned count, bool waits, CallSite site);
+/// Barrier `id` of the block for `count` threads, 0: for all.
+void barrier(unsigned id, unsigned count, CallSite site);
 enum class Vote { count, all, any };
 /// __syncthreads_count and its kin.
 int barrier_vote(Vote vote, bool predicate, CallSite site);

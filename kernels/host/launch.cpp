@@ -142,7 +142,7 @@ void run_grid(const Launch& launch) {
     throw_fault("kernel launched at %s: no device takes a grid of %u x %u x %u blocks of %zu threads",
                 text(launch.site), grid.x, grid.y, grid.z, threads);
   }
-  if (const std::size_t limit = std::min(launch.shared_limit, kMaxSharedBytes); launch.shared_bytes > limit) {
+  if (const std::size_t limit = shared_limit(launch); launch.shared_bytes > limit) {
     throw_fault("kernel launched at %s: %zu bytes of shared memory, at most %zu exist", text(launch.site),
                 launch.shared_bytes, limit);
   }

@@ -5,6 +5,7 @@
 #include <new>
 #include <string>
 
+#include "kernels/device/shared_limits.h"
 #include "kernels/host/runner.h"
 
 namespace unfurl::kernels::host {
@@ -143,8 +144,11 @@ void* static_shared(const void* tag, std::size_t bytes, std::size_t alignment, c
   runner.arrays.push_back({tag, memory, bytes, name, site});
   std::size_t total = 0;
   for (const SharedArray& array : runner.arrays) total += round_up(array.bytes, 16);
-  if (total > kMaxSharedBytes)
-    fault("a block uses %zu bytes of shared memory, at most %zu exist", total, kMaxSharedBytes);
+  const bool opted_in = runner.launch->shared_bytes > kDynamicWithoutOptIn;
+  if (const std::size_t most = opted_in ? shared_limit(*runner.launch) : kSharedWithoutOptIn; total > most) {
+    fault("a block uses %zu bytes of shared memory, at most %zu %s", total, most,
+          opted_in ? "exist" : "without more that is dynamic, for which launch() opts in");
+  }
   return memory;
 }
 

@@ -21,6 +21,9 @@ __global__ void shuffles_kernel(std::uint32_t* out, const std::uint32_t* in) {
   out[192 + t] = ptx::shuffle_down(value, 9);
   out[256 + t] = ptx::ballot(value % 2 == 1);
   out[320 + t] = __float_as_uint(warp_sum(static_cast<float>(value % 1000)));
+  const std::uint64_t wide = ptx::shuffle_xor(std::uint64_t{~value} << 32 | value, 5);
+  out[384 + t] = static_cast<std::uint32_t>(wide);
+  out[448 + t] = static_cast<std::uint32_t>(wide >> 32);
 }
 
 __global__ void arithmetic_kernel(float* ex2, std::uint32_t* packed, float* rounded, std::uint32_t* random,
@@ -174,6 +177,12 @@ __global__ void __launch_bounds__(kConsumers + 128, 1)
     for (int i = 0; i < tiles; ++i) {
       const int s = i % kStages;
       ptx::barrier_wait(ptx::shared_address(&shared.full[s]), static_cast<std::uint32_t>(i / kStages) & 1);
+      for (int j = t; j < kColumns * 64; j += kConsumers) {
+        bf16& element = shared.b[s][j / 4096].elements[j / 64 % 64][j % 64];
+        element.bits = static_cast<std::uint16_t>(element.bits ^ 0x8000);
+      }
+      ptx::fence_shared_for_async();
+      ptx::named_barrier_sync(1, kConsumers);
       ptx::products_fence();
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
@@ -196,7 +205,7 @@ __global__ void __launch_bounds__(kConsumers + 128, 1)
 #pragma unroll
     for (int i = 0; i < kColumns / 2; ++i) {
       const int row = t / 32 * 16 + lane / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
-      out[row * kColumns + column] = sum[i];
+      out[row * kColumns + column] = -sum[i];
     }
   }
 }

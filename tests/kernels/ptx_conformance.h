@@ -7,7 +7,8 @@
 
 namespace unfurl::tests {
 
-/// Of two warps. out [6, 64]: xor 5, lane 7, up 3, down 9, ballot of the lowest bit, the warp's sum (as float bits).
+/// Of two warps. out [8, 64]: xor 5, lane 7, up 3, down 9, ballot of the lowest bit, the warp's sum (as float bits);
+/// low and high word of xor 5 of the 64 bits (value, ~value).
 template <class Queue>
 void run_shuffles(const Queue& queue, std::uint32_t* out, const std::uint32_t* in);
 
@@ -39,7 +40,7 @@ template <class Queue>
 void run_tile(const Queue& queue, bf16* out, const kernels::TileMap& map, int row, int column);
 
 /// Hopper: d [64, columns] = a b^T with a [64, depth] and b [columns, depth], columns 64 or 128, depth a multiple of
-/// 64: a producer warp copies tiles, a warpgroup multiplies.
+/// 64: a producer warp copies tiles, a warpgroup multiplies. b's tiles are negated in shared memory, and so is d.
 template <class Queue>
 void run_products(const Queue& queue, float* d, const bf16* a, const bf16* b, int columns, int depth);
 

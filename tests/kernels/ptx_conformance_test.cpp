@@ -49,7 +49,7 @@ TEST(PtxConformance, Shuffles) {
   const std::vector<std::uint32_t> in = random_words(64, 1);
   on_gpu_backends([&]<class Queue>() {
     const auto got = on_queues<Queue>([&](const Queue& queue) {
-      Guarded<std::uint32_t, Queue> out(queue, 6 * 64);
+      Guarded<std::uint32_t, Queue> out(queue, 8 * 64);
       const Guarded<std::uint32_t, Queue> from(queue, in);
       run_shuffles<Queue>(queue, out.data(), from.data());
       return only(out.values());
@@ -68,6 +68,8 @@ TEST(PtxConformance, Shuffles) {
       EXPECT_EQ(got[0][192 + t], in[lane < 23 ? t + 9 : t]);
       EXPECT_EQ(got[0][256 + t], votes);
       EXPECT_EQ(std::bit_cast<float>(got[0][320 + t]), sum);  // whole numbers: exact
+      EXPECT_EQ(got[0][384 + t], in[warp + (lane ^ 5)]);
+      EXPECT_EQ(got[0][448 + t], ~in[warp + (lane ^ 5)]);
     }
   });
 }

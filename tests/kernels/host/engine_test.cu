@@ -53,6 +53,30 @@ __global__ void rotate(int* out, int rounds) {
   out[blockIdx.x * blockDim.x + threadIdx.x] = values[t];
 }
 
+__global__ void use_12_kib() {
+  UNFURL_SHARED(int, values, [3072]);
+  values[threadIdx.x] = 1;
+}
+
+__global__ void use_20_kib() {
+  UNFURL_SHARED(int, values, [5120]);
+  values[threadIdx.x] = 1;
+}
+
+TEST(HostEngine, SharedMemoryBeyondWhatNeedsNoOptInIsForKernelsThatAreOptedIn) {
+  const auto with = [](const HostCudaQueue& queue, std::size_t dynamic) {
+    return fault_of([&] { launch(queue, use_12_kib, dim3(1), dim3(32), dynamic); });
+  };
+  EXPECT_EQ(with(HostCudaQueue(), 32 << 10), "none");
+  EXPECT_EQ(with(HostCudaQueue(), 40 << 10), "none") << "launch() opts in";
+  EXPECT_EQ(with(HostCudaQueue(), 200 << 10), "none");
+  const std::string both = fault_of([&] { launch(HostCudaQueue(), use_20_kib, dim3(1), dim3(32), 30 << 10); });
+  EXPECT_NE(both.find("a block uses 51200 bytes of shared memory, at most 49152 without more"), std::string::npos)
+      << both;
+  EXPECT_NE(with(HostCudaQueue(), 216 << 10).find("a block uses 233472 bytes of shared memory, at most 232448 exist"),
+            std::string::npos);
+}
+
 TEST(HostEngine, BarriersHoldABlockOfAnySize) {
   for (const unsigned n : kBlockSizes) {
     const auto results = on_schedules([&] {
@@ -290,9 +314,9 @@ TEST(HostEngine, AReadPastTheEndOfSharedMemoryShows) {
 
 // What one kernel may use, the next one that uses less may not, and what is behind it is red again.
 __global__ void large(float* out) {
-  UNFURL_SHARED(float, all, [40000]);
-  for (int i = 0; i < 40000; ++i) all[i] = 1;
-  out[0] = all[39999];
+  UNFURL_SHARED(float, all, [12000]);
+  for (int i = 0; i < 12000; ++i) all[i] = 1;
+  out[0] = all[11999];
 }
 __global__ void small(float* out, int past) {
   UNFURL_SHARED(float, few, [4]);
