@@ -68,7 +68,9 @@ source scripts/nvidia_libraries.sh
 
 if ! gpu=$("$binaries/kernels_gpu_benchmark" --device 2>&1); then
   gpu=${gpu##*$'\n'}
-  echo "gpu_check: ${gpu#error: }; \`ctest --preset host-cuda\` checks the CUDA kernels on the CPU" >&2
+  advice=  # a bundle has neither sources nor presets
+  if [[ -f CMakePresets.json ]]; then advice="; \`ctest --preset host-cuda\` checks the CUDA kernels on the CPU"; fi
+  echo "gpu_check: ${gpu#error: }$advice" >&2
   exit 2
 fi
 
@@ -91,16 +93,20 @@ library() {  # a library's path, or nothing
       return
     fi
   done
+  PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null | awk -v name="$1" '$1 == name {print $NF; exit}'
 }
 sanitizer=$(first_executable "$(command -v compute-sanitizer)" /usr/local/cuda*/bin/compute-sanitizer \
   /opt/nvidia/*/compute-sanitizer /opt/nvidia/*/*/compute-sanitizer)
 python=${UNFURL_PYTHON:-$(command -v python3)}
 torch=$("$python" -c 'import torch; print(torch.__version__, "cuDNN", torch.backends.cudnn.version())' 2>/dev/null)
-cublaslt=$(library libcublasLt.so.13) cudnn=$(library libcudnn.so.9) nccl=$(library libnccl.so.2)
+# The one of the toolkit that it was built with.
+cublaslt_name=$(grep --text --only-matching 'libcublasLt\.so\.[0-9]\+' "$binaries/unfurl" | head -1)
+cublaslt_name=${cublaslt_name:-libcublasLt.so.13}
+cublaslt=$(library "$cublaslt_name") cudnn=$(library libcudnn.so.9) nccl=$(library libnccl.so.2)
 
 echo "gpu_check: what this machine has"
 found GPU "$gpu"
-found libcublasLt.so.13 "${cublaslt:-MISSING: matrix products, and with them training and decoding, fail}"
+found "$cublaslt_name" "${cublaslt:-MISSING: matrix products, and with them training and decoding, fail}"
 found libcudnn.so.9 "${cudnn:-missing: cuDNN is left out}"
 found libnccl.so.2 "${nccl:-missing: several GPUs cannot train together}"
 found PyTorch "${torch:-missing: ${python:-python3} has no torch; comparisons are left out (UNFURL_PYTHON=PROGRAM chooses another)}"
@@ -112,9 +118,19 @@ results=${RESULTS:-$root/benchmarks/results/$slug.md}
 if ((list)) && [[ ! -e $results ]]; then results=/dev/null; fi
 mkdir -p "$(dirname "$results")"
 exec 9>>"$results"
-if ! flock --timeout 5 9; then  # who was killed may still be writing
-  echo "gpu_check: another one writes to $results, or a program does that a killed one started: it ends in time" >&2
+if ! flock --timeout 5 9; then
+  echo "gpu_check: another one writes to $results" >&2
   exit 2
+fi
+# What the last one was running when it was killed, with the GPU: a process group, which ends.
+left_behind=$results.running
+if [[ -s $left_behind ]] && ((list == 0)); then
+  group=$(cat "$left_behind")
+  if [[ $group =~ ^[0-9]+$ ]] && grep --quiet --text "kill-after" "/proc/$group/cmdline" 2>/dev/null; then
+    echo "gpu_check: ending what a killed one left running (process group $group)"
+    kill -KILL -- "-$group" 2>/dev/null
+    sleep 0.5  # until its output is on the page
+  fi
 fi
 build=$(cat "$binaries"/{kernels_tests,core_tests,train_tests,{kernels,train,decode}_gpu_benchmark,unfurl} | sha256sum)
 build=${build:0:12}
@@ -173,7 +189,7 @@ stop() {
     kill -- "-$child" 2>/dev/null
     wait
   fi
-  rm -f "$output"
+  rm -f "$output" "$left_behind"
 }
 trap stop EXIT
 trap 'exit 130' INT TERM HUP
@@ -182,7 +198,7 @@ part_started=$SECONDS
 # item ID SECONDS COMMAND...: runs a command for at most SECONDS; its lines go to the page as they come. With SHOW=failures
 # they do so only if it fails; with TOO_LONG=left-out what is not done in time is no failure. A `check` function may look at $output and say what is wrong.
 item() {
-  local id=$1 limit=$2 status seconds started room verdict writer
+  local id=$1 limit=$2 status seconds started room time late verdict writer
   shift 2
   if has_result "$id"; then
     if section | grep --fixed-strings -- "] $id: " | tail -1 | grep --quiet '^- \[!\]'; then failed+=("$id"); fi
@@ -204,13 +220,15 @@ item() {
   : >"$output"
   # In a process group of its own, so that all of it can be ended; without the page's lock.
   set -m
-  timeout --kill-after=5 "$((room < limit ? room : limit))" "$@" >"$output" 2>&1 </dev/null 9>&- &
+  time=$((room < limit ? room : limit))
+  timeout --kill-after=5 "$time" "$@" >"$output" 2>&1 </dev/null 9>&- &
   child=$!
+  echo "$child" >"$left_behind"
   set +m
   writer=
   if [[ ${SHOW:-lines} == lines ]]; then  # also in the background, as only `wait` lets a signal through
-    tail --pid="$child" --follow --lines=+1 --sleep-interval=0.1 "$output" 2>/dev/null |
-      while IFS= read -r line; do say "    $line"; done &
+    { tail --pid="$child" --follow --lines=+1 --sleep-interval=0.1 "$output" 2>/dev/null |
+      while IFS= read -r line; do say "    $line"; done; } 9>&- &
     writer=$!
   fi
   wait "$child"
@@ -218,18 +236,21 @@ item() {
   if [[ -n $writer ]]; then wait "$writer"; fi
   child=
   seconds=$((SECONDS - started))
-  if ((status == 124 || status == 137)) && ((room < limit)); then  # its own time was not up
+  late=$((status == 124 || (status == 137 && seconds >= time)))
+  if ((late && room < limit)); then  # its own time was not up
     left+=("$id")
     cut_interrupted
     return 0
   fi
   verdict=
-  if ((status == 124 || status == 137)) && [[ ${TOO_LONG:-failure} == left-out ]]; then
+  if ((late)) && [[ ${TOO_LONG:-failure} == left-out ]]; then
     done_now+=("$id")
     say "- [x] $id: left out, as it takes longer than $limit s, $(date -u '+%Y-%m-%d %H:%M:%S')"
     return 0
-  elif ((status == 124 || status == 137)); then
+  elif ((late)); then
     verdict="not done after $limit s"
+  elif ((status == 137)); then
+    verdict="killed (SIGKILL; is the machine's memory full?)"
   elif ((status != 0)); then
     verdict="exit code $status"
   elif declare -F check >/dev/null; then

@@ -1,12 +1,16 @@
 # Sourced: adds to LD_LIBRARY_PATH the folders in which NVIDIA's libraries may lie on a machine that has not made them
-# known: of a toolkit, or of the Python packages that PyTorch comes with.
+# known: of a toolkit, of scripts/nvcc.sh, or of the Python packages that PyTorch comes with.
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then
   sed -n '1,/^[^#]/{s/^#\( \|$\)//p}' "$0"
   exit
 fi
 _add_nvidia_folders() {
   local folder python
-  local folders=(/usr/local/cuda/lib64 /usr/local/cuda-*/lib64 /usr/local/nvidia/lib64)
+  local folders=(/usr/local/cuda/lib64 /usr/local/cuda-*/lib64 /usr/local/nvidia/lib64 /opt/cuda*/lib64 /opt/nvidia/cuda*/lib64)
+  # What scripts/nvcc.sh has installed.
+  for folder in "$(dirname "${BASH_SOURCE[0]}")"/../build/nvcc/lib/python3*/site-packages; do
+    folders+=("$folder"/nvidia/{cu13,cudnn,nccl}/lib)
+  done
   for python in "${UNFURL_PYTHON:-}" python3; do
     if [[ -n $python ]] && command -v "$python" >/dev/null; then
       while IFS= read -r folder; do

@@ -20,6 +20,10 @@
 namespace unfurl::kernels {
 namespace {
 
+#define UNFURL_TEXT_OF(number) #number
+#define UNFURL_TEXT(macro) UNFURL_TEXT_OF(macro)
+constexpr const char* kLibrary = "libcublasLt.so." UNFURL_TEXT(CUBLAS_VER_MAJOR);  // scripts/gpu_check.sh looks for it
+
 constexpr std::size_t kWorkspace = std::size_t{32} << 20;  // bytes, what NVIDIA suggests for Hopper
 
 /// The functions of the library that are used here.
@@ -45,7 +49,7 @@ struct Library {
 
  private:
   static Library load() {
-    const SharedLibrary file("cuBLASLt", "libcublasLt.so." + std::to_string(CUBLAS_VER_MAJOR),
+    const SharedLibrary file("cuBLASLt", kLibrary,
                              "install it (it comes with the CUDA toolkit), or add its folder to LD_LIBRARY_PATH");
     Library out{};
     file.find(out.create, "cublasLtCreate");

@@ -45,6 +45,7 @@ case "$name $*" in
   *eager) echo "eager: 900.0 tokens/s" ;;
   decode_gpu_benchmark*)
     echo "a line"
+    [[ -z ${STUB_KILLED:-} ]] || kill -KILL $$
     [[ -z ${STUB_HANG:-} ]] || exit 124 ;;  # what `timeout` says
   *wrong) echo "wrong: losses DIFFER"; echo "wrong: 9000.0 tokens/s"; exit 1 ;;
   *compiled) echo "compiled: 1000.0 tokens/s" ;;
@@ -125,7 +126,7 @@ check 0 correctness --retry
 [[ $(wc -l <"$STUB_LOG") == 1 ]] || fail "more than what failed is run again"
 
 # A kill in the middle of a table: what was written goes, and is made again; the rest stays.
-for signal in TERM KILL; do
+for signal in TERM KILL KILL-IT-ALONE; do
   rm -f "$RESULTS"
   check 0 decode
   before=$(cat "$RESULTS")
@@ -141,12 +142,16 @@ for signal in TERM KILL; do
     if [[ $signal == KILL ]]; then
       # The program that it runs is in a group of its own; as on a machine that goes, all are killed.
       pkill -KILL --session "$running"
+    elif [[ $signal == KILL-IT-ALONE ]]; then
+      kill -KILL "$running"
     else
       kill -TERM "$running"
     fi
     wait "$running" || true
   } 2>/dev/null
   check 0 kernels decode
+  [[ $signal != KILL-IT-ALONE ]] || says "ending what a killed one left running"
+  [[ ! -e $RESULTS.running ]] || fail "a file is left"
   [[ $(grep --count "first case" "$RESULTS") == 1 ]] || fail "after a SIG$signal the table is there twice, or not at all"
   [[ $(ran "decode_gpu_benchmark") == 0 ]] || fail "after a SIG$signal finished lines are run again"
   [[ $(cat "$RESULTS") == "$before"* ]] || fail "after a SIG$signal finished lines are gone"
@@ -157,6 +162,11 @@ rm "$RESULTS"
 STUB_HANG=1 check 1 decode
 page_has "- [!] decode palm-tiny: FAILED, not done after 180 s"
 page_has "- [x] decode palm-tiny PyTorch: "
+
+# What the kernel kills for memory was not too slow, nor is it run for ever.
+rm "$RESULTS"
+STUB_KILLED=1 PART_SECONDS=100 check 1 decode
+page_has "- [!] decode palm-tiny: FAILED, killed (SIGKILL"
 
 # A part whose time is up leaves the rest for the next call.
 rm "$RESULTS"
