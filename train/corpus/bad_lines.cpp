@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/names.h"
+#include "train/corpus/grammar.h"
 #include "train/corpus/text.h"
 #include "train/log.h"
 
@@ -26,7 +27,7 @@ bool BadLines::too_many() const {
 
 std::string BadLines::counted() const {
   return fmt::format("{}: {} of {} {} {}", path_.string(), count_, lines_, plural(lines_, "line"),
-                     count_ == 1 ? "is not a " + what_ : "are not " + plural(count_, what_));
+                     count_ == 1 ? "is not " + with_article(what_) : "are not " + plural(count_, what_));
 }
 
 void BadLines::refuse() const {

@@ -23,6 +23,8 @@
 namespace unfurl::train {
 namespace {
 
+constexpr int kNamed = 3;  // of the requests that fail
+
 /// Of one render() call: a piece of work, which several requests may share.
 struct Job {
   std::size_t request = 0;  // the first that asks for it
@@ -84,6 +86,7 @@ class ImageSide::Pool {
   const std::function<void(const RenderProgress&)>* on_progress_ = nullptr;
   std::uint64_t serial_ = 0;  // of the ids sent, never used twice
   bool warned_ = false;
+  int named_ = 0;  // requests that failed
 };
 
 ImageSide::Pool::Pool(ImageSideConfig config) : config_(std::move(config)) {
@@ -391,7 +394,9 @@ void ImageSide::Pool::put_back(Job& job, const std::string& why, bool say, bool 
           Error(fmt::format("{}, in {} {}{}", text, job.attempts, plural(job.attempts, "attempt"), kept)));
     }
   } else {
-    if (say && job.attempts == 1) warn("{}; trying it again", text);
+    if (say && job.attempts == 1 && named_ < kNamed) {
+      warn("{}; trying it again{}", text, ++named_ == kNamed ? ", as further ones, which are not named" : "");
+    }
     again_.push_back(&job);
   }
   changed_.notify_all();

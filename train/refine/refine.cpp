@@ -206,12 +206,15 @@ class Refine {
     matters.judge = {};
     const std::uint64_t from =
         hash_bytes(fmt::format("train {:x} {:x} {:x}", kept_from_, run_hash(recipe_.start), recipe_hash(matters)));
-    if (!fresh_ && steps_.began_from("train", from)) return train_stage(recipe).exit_code;
-    // A run on other pairs has no part in this one.
-    remove_checkpoints_after(folder_, -1);
-    fs::remove(folder_ / "run.json");
-    steps_.begin("train", from, {});
-    return train_stage(recipe, {.fresh = true}).exit_code;
+    const bool goes_on = !fresh_ && steps_.began_from("train", from);
+    if (!goes_on) {  // a run on other pairs has no part in this one
+      remove_checkpoints_after(folder_, -1);
+      fs::remove(folder_ / "run.json");
+      steps_.begin("train", from, {});
+    }
+    const TrainOutcome outcome = train_stage(recipe, {.fresh = !goes_on});
+    if (outcome.finished) steps_.finish("train");
+    return outcome.exit_code;
   }
 
   std::string queries() const { return plural(static_cast<std::int64_t>(queries_.size()), "query", "queries"); }
