@@ -72,7 +72,18 @@ void write_file(const std::filesystem::path& path, std::string_view bytes) {
   writer.commit();
 }
 
-FileWriter::FileWriter(std::filesystem::path path) : path_(std::move(path)), aside_(path_) {
+FileWriter::FileWriter(std::filesystem::path path) : path_(std::move(path)) {
+  // What a rename would replace: /dev/stdout, a pipe, a link in place of what it points to.
+  std::error_code error;
+  const std::filesystem::file_status there = std::filesystem::status(path_, error);
+  if (std::filesystem::exists(there) && !std::filesystem::is_regular_file(there)) {
+    throw Error(fmt::format("cannot write {}: it is {}", path_.string(),
+                            std::filesystem::is_directory(there) ? "a folder" : "not a regular file"));
+  }
+  if (std::filesystem::is_symlink(path_, error) && std::filesystem::exists(there)) {
+    path_ = std::filesystem::canonical(path_);
+  }
+  aside_ = path_;
   aside_ += ".tmp";
   listed_ = list_unfinished(aside_);
   descriptor_ = ::open(aside_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);

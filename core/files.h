@@ -14,7 +14,8 @@ namespace unfurl {
 std::string read_file(const std::filesystem::path& path);
 
 /// Writes beside `path` (same folder, name ending in ".tmp"), syncs, then renames over it: a reader, a kill or a full
-/// disk at any moment leaves the old file or the new one, whole. Throws Error naming path and reason; nothing is left.
+/// disk at any moment leaves the old file or the new one, whole. A link stays, its target is replaced. Throws Error
+/// naming path and reason, as where something other than a file is there; nothing is left.
 void write_file(const std::filesystem::path& path, std::string_view bytes);
 
 /// Streams a file the same way: `write` may be called often, `commit` makes it appear. Destroyed without commit, it

@@ -111,7 +111,7 @@ TEST(Files, WhatCannotBeWrittenIsAnErrorThatNamesIt) {
   std::filesystem::create_directory(folder / "folder");
   EXPECT_TRUE(contains(thrown<Error>([&] { write_file(folder / "none" / "a", "x"); }), "none/a: No such file"));
   EXPECT_TRUE(contains(thrown<Error>([&] { write_file(folder / "file" / "a", "x"); }), "file/a: Not a directory"));
-  EXPECT_TRUE(contains(thrown<Error>([&] { write_file(folder / "folder", "x"); }), "folder: Is a directory"));
+  EXPECT_TRUE(contains(thrown<Error>([&] { write_file(folder / "folder", "x"); }), "folder: it is a folder"));
   EXPECT_TRUE(contains(thrown<Error>([&] { make_folder(folder / "file" / "a"); }), "file/a"));
   EXPECT_TRUE(contains(thrown<Error>([&] { make_folder(folder / "file"); }), "file"));
   EXPECT_EQ(files_in(folder.path()), 2u);
@@ -130,6 +130,24 @@ class AsNobody {
   static constexpr uid_t kNobody = 65534;
   bool root_, done_;
 };
+
+TEST(Files, ALinkStaysAndWhatIsNoFileIsLeftAlone) {
+  const TemporaryFolder folder;
+  write_file(folder / "target", "old");
+  std::filesystem::create_directory(folder / "elsewhere");
+  std::filesystem::create_symlink("../target", folder / "elsewhere/link");
+  write_file(folder / "elsewhere/link", "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder / "elsewhere/link"));
+  EXPECT_EQ(read_file(folder / "target"), "new");
+  std::filesystem::create_symlink("nowhere", folder / "dangling");
+  write_file(folder / "dangling", "new");
+  EXPECT_EQ(read_file(folder / "dangling"), "new");
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  EXPECT_TRUE(contains(thrown<Error>([&] { write_file(folder / "pipe", "x"); }), "pipe: it is not a regular file"));
+  EXPECT_TRUE(std::filesystem::is_fifo(folder / "pipe"));
+  std::filesystem::create_symlink("pipe", folder / "to_pipe");
+  EXPECT_TRUE(contains(thrown<Error>([&] { write_file(folder / "to_pipe", "x"); }), "it is not a regular file"));
+}
 
 TEST(Files, AnUnwritableFolderIsAnError) {
   const TemporaryFolder folder;
