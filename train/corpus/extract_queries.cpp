@@ -36,6 +36,11 @@ std::vector<ChatMessage> conversation(const QueryType& type, const std::vector<E
 }  // namespace
 
 std::vector<Exemplar> read_exemplars(const std::filesystem::path& path, const std::vector<std::string>& types) {
+  if (!std::filesystem::exists(path)) {
+    user_error(
+        "there are no exemplars at {}; name a file with --exemplars (unfurl's own is recipes/query_exemplars.jsonl)",
+        path.string());
+  }
   const std::string text = read_file(path);
   std::vector<Exemplar> exemplars;
   for (const auto& [number, whole] : Lines(text)) {

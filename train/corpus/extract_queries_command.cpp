@@ -139,10 +139,10 @@ void by_rules(const ExtractQueriesOptions& options, const Inputs& inputs, const 
 
 void by_model(const ExtractQueriesOptions& options, const Inputs& inputs, const PromptStatistics& statistics,
               Pairs& pairs, Dropped& dropped, std::string& report) {
-  const std::vector<Exemplar> exemplars = read_exemplars(options.exemplars, options.rules.types);
   ChatConfig config = options.chat;
   if (config.cache.empty()) config.cache = options.out.string() + ".cache";
   ChatClient client(config);
+  const std::vector<Exemplar> exemplars = read_exemplars(options.exemplars, options.rules.types);
   const auto total = static_cast<std::int64_t>(inputs.inputs.size());
   WorkProgress progress("prompts", 0, total);
   std::atomic<std::size_t> next = 0;

@@ -63,6 +63,9 @@ void check_score_terms(const std::vector<ScoreTermRecipe>& terms, const std::str
       user_error("{}: {} names the term {} twice: give it one weight", where, key, terms[i].term);
     }
   }
+  if (!terms.empty() && std::ranges::all_of(terms, [](const auto& term) { return term.weight == 0; })) {
+    user_error("{}: {}: every weight is 0, so that every score would be: give a term another", where, key);
+  }
 }
 
 double score_of(std::string_view query, std::string_view prompt, const ImageAnswer& answer,

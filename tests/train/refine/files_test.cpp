@@ -88,6 +88,10 @@ TEST(ScoreTerms, AreSumsOfWhatTheSideSays) {
               check_score_terms({{"length", 1}, {"length", 2}}, "r");
             }),
             "r: refine.score names the term length twice: give it one weight");
+  EXPECT_EQ(error_of([] {
+              check_score_terms({{"length", 0}, {"aesthetic", 0}}, "r", "refine.score");
+            }),
+            "r: refine.score: every weight is 0, so that every score would be: give a term another");
 }
 
 TEST(ScoreTerms, EmbeddingsThatAreNoneAreRefused) {
