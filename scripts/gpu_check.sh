@@ -366,14 +366,16 @@ training() {
   for preset in "${presets[@]}"; do against_torch "$preset"; done
 }
 against_torch() {
-  local preset=$1 form forms rate best='' best_rate=0 round ours=() theirs=() a b status
+  local preset=$1 form forms rate best='' best_rate=0 round ours=() theirs=() a b status reason
   export_work "$preset"
   status=$?
-  if ((status == 124 || status == 137)); then
+  if ((status == 124 || (status == 137 && SECONDS - part_started >= part_seconds))); then
     left+=("training $preset export")
     return
   elif ((status != 0)); then
-    say "- [!] training $preset export: FAILED, $(tail -1 "$output"), $(date -u '+%Y-%m-%d %H:%M:%S')"
+    reason=$(tail -1 "$output")
+    if ((status == 137)); then reason="killed (SIGKILL; is the machine's memory full?)"; fi
+    say "- [!] training $preset export: FAILED, ${reason:-exit code $status}, $(date -u '+%Y-%m-%d %H:%M:%S')"
     failed+=("training $preset export")
     return
   fi

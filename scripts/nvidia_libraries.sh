@@ -7,8 +7,8 @@ fi
 _add_nvidia_folders() {
   local folder python
   local folders=(/usr/local/cuda/lib64 /usr/local/cuda-*/lib64 /usr/local/nvidia/lib64 /opt/cuda*/lib64 /opt/nvidia/cuda*/lib64)
-  # What scripts/nvcc.sh has installed.
-  for folder in "$(dirname "${BASH_SOURCE[0]}")"/../build/nvcc/lib/python3*/site-packages; do
+  # What scripts/nvcc.sh has installed; from the root of the disk, as programs may change their folder.
+  for folder in "$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")"/build/nvcc/lib/python3*/site-packages; do
     folders+=("$folder"/nvidia/{cu13,cudnn,nccl}/lib)
   done
   for python in "${UNFURL_PYTHON:-}" python3; do

@@ -41,7 +41,9 @@ case "$name $*" in
     echo "first case"
     sleep "${STUB_SLEEP:-0}"
     echo "second case" ;;
-  train_gpu_benchmark*export*) mkdir -p "$2" ;;
+  train_gpu_benchmark*export*)
+    mkdir -p "$2"
+    [[ -z ${STUB_KILLED:-} ]] || kill -KILL $$ ;;
   *eager) echo "eager: 900.0 tokens/s" ;;
   decode_gpu_benchmark*)
     echo "a line"
@@ -167,6 +169,8 @@ page_has "- [x] decode palm-tiny PyTorch: "
 rm "$RESULTS"
 STUB_KILLED=1 PART_SECONDS=100 check 1 decode
 page_has "- [!] decode palm-tiny: FAILED, killed (SIGKILL"
+STUB_KILLED=1 check 1 training
+page_has "- [!] training palm-tiny export: FAILED, killed (SIGKILL"
 
 # A part whose time is up leaves the rest for the next call.
 rm "$RESULTS"
