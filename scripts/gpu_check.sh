@@ -189,11 +189,29 @@ stop() {
     kill -- "-$child" 2>/dev/null
     wait
   fi
-  rm -f "$output" "$left_behind"
+  rm -f "$output"
+  ((list)) || rm -f "$left_behind"
 }
 trap stop EXIT
 trap 'exit 130' INT TERM HUP
 part_started=$SECONDS
+
+# in_group SECONDS COMMAND...: in a process group of its own, so that all of it can be ended, and without the page's lock.
+# `child` is its first process; whoever comes after a kill finds it in a file.
+in_group() {
+  set -m
+  timeout --kill-after=5 "$@" </dev/null 9>&- &
+  child=$!
+  set +m
+  echo "$child" >"$left_behind"
+}
+ended() {  # waits for it, and returns its exit code
+  local status=0
+  wait "$child" || status=$?
+  child=
+  : >"$left_behind"
+  return "$status"
+}
 
 # item ID SECONDS COMMAND...: runs a command for at most SECONDS; its lines go to the page as they come. With SHOW=failures
 # they do so only if it fails; with TOO_LONG=left-out what is not done in time is no failure. A `check` function may look at $output and say what is wrong.
@@ -218,23 +236,17 @@ item() {
     say
   fi
   : >"$output"
-  # In a process group of its own, so that all of it can be ended; without the page's lock.
-  set -m
   time=$((room < limit ? room : limit))
-  timeout --kill-after=5 "$time" "$@" >"$output" 2>&1 </dev/null 9>&- &
-  child=$!
-  echo "$child" >"$left_behind"
-  set +m
+  in_group "$time" "$@" >"$output" 2>&1
   writer=
   if [[ ${SHOW:-lines} == lines ]]; then  # also in the background, as only `wait` lets a signal through
     { tail --pid="$child" --follow --lines=+1 --sleep-interval=0.1 "$output" 2>/dev/null |
       while IFS= read -r line; do say "    $line"; done; } 9>&- &
     writer=$!
   fi
-  wait "$child"
+  ended
   status=$?
   if [[ -n $writer ]]; then wait "$writer"; fi
-  child=
   seconds=$((SECONDS - started))
   late=$((status == 124 || (status == 137 && seconds >= time)))
   if ((late && room < limit)); then  # its own time was not up
@@ -294,8 +306,8 @@ sanitizer_works() {
     left+=("$id")
     return 0
   fi
-  timeout --kill-after=5 50 "$sanitizer" --tool memcheck "$binaries/kernels_tests" --gtest_filter='PtxConformance.*' \
-    >"$output" 2>&1 </dev/null 9>&-
+  in_group 50 "$sanitizer" --tool memcheck "$binaries/kernels_tests" --gtest_filter='PtxConformance.*' >"$output" 2>&1
+  ended
   refusal=$(grep --max-count=1 --ignore-case --extended-regexp 'not supported|unable to|failed to (attach|initialize)|LibraryNotLoaded' "$output")
   done_now+=("$id")
   if [[ -n $refusal ]]; then
@@ -338,10 +350,10 @@ kernels() {
 
 # What both are given: weights, tokens, and the losses to be met. 124 where the part's time is up.
 export_work() {
-  local folder=$work/$1-$build
+  local folder=$work/exports/$1-$build
   if [[ -s $folder/losses ]] || ((list)); then return 0; fi
-  mkdir -p "$work"
-  find "$work" -mindepth 1 -maxdepth 1 -type d ! -name "*-$build" -exec rm -rf --one-file-system {} +  # of other builds
+  mkdir -p "$work/exports"
+  find "$work/exports" -mindepth 1 -maxdepth 1 -type d ! -name "*-$build" -exec rm -rf --one-file-system {} +  # of other builds
   rm -rf --one-file-system "$folder"
   in_time "$output" export "$folder" "$1" && in_time "$folder/losses.tmp" losses "$losses" "$1" &&
     mv "$folder/losses.tmp" "$folder/losses"
@@ -350,7 +362,8 @@ in_time() {  # OUTPUT ARGUMENTS...: train_gpu_benchmark, while the part's time i
   local room=$((part_seconds - (SECONDS - part_started))) to=$1
   shift
   ((room >= 5)) || return 124
-  timeout --kill-after=5 "$room" "$binaries/train_gpu_benchmark" "$@" >"$to" 2>"$output" </dev/null 9>&-
+  in_group "$room" "$binaries/train_gpu_benchmark" "$@" >"$to" 2>"$output"
+  ended
 }
 losses=20  # compared
 tokens_per_second() { sed -n 's/.*: *\([0-9.]*\) tokens\/s.*/\1/p' | tail -1; }
@@ -381,7 +394,7 @@ against_torch() {
   fi
   read -r -d '' -a forms <<<"${FORMS:-$("$python" benchmarks/peers/torch_gpu.py forms)}" || true
   for form in "${forms[@]}"; do
-    item "training $preset PyTorch $form" 300 "$python" benchmarks/peers/torch_gpu.py train "$work/$preset-$build" "$form"
+    item "training $preset PyTorch $form" 300 "$python" benchmarks/peers/torch_gpu.py train "$work/exports/$preset-$build" "$form"
     rate=$(lines_of "training $preset PyTorch $form" | tokens_per_second)
     if [[ -n $rate ]] && trusted "$preset" "$form" && awk -v a="$rate" -v b="$best_rate" 'BEGIN {exit !(a > b)}'; then
       best=$form best_rate=$rate
@@ -391,7 +404,7 @@ against_torch() {
   for round in 1 2 3; do
     item "training $preset round $round" 180 "$binaries/train_gpu_benchmark" speed "$preset"
     item "training $preset round $round PyTorch $best" 300 \
-      "$python" benchmarks/peers/torch_gpu.py train "$work/$preset-$build" "$best"
+      "$python" benchmarks/peers/torch_gpu.py train "$work/exports/$preset-$build" "$best"
     ours+=("$(lines_of "training $preset round $round" | tokens_per_second)")
     theirs+=("$(lines_of "training $preset round $round PyTorch $best" | tokens_per_second)")
   done

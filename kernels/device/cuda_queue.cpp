@@ -73,6 +73,11 @@ CudaQueue::CudaQueue(int device) : device_(device) {
   }
   shared_per_block_ = found.shared_per_block;
   check(cudaSetDevice(device), "choosing the device");
+  if (!has_code_for_current_gpu()) {
+    throw std::runtime_error("this program holds no code for " + found.name + ", of compute capability " +
+                             std::to_string(found.major) + "." + std::to_string(found.minor) +
+                             ": it was built for other GPUs (a bundle is for Hopper); build it with the preset cuda");
+  }
   cudaStream_t stream = nullptr;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
   stream_ = stream;

@@ -144,6 +144,9 @@ class HostCudaQueue {
   mutable std::vector<void*> scratch_of_graphs_;  // before it grew
 };
 
+/// Whether the GPU that this thread has chosen can run the kernels of this program (device_code.cu).
+bool has_code_for_current_gpu();
+
 /// A CUDA stream. The interface is HostCudaQueue's, which documents it.
 class CudaQueue {
  public:

@@ -44,6 +44,11 @@ void check(const AestheticOptions& options) {
     user_error("--quantile must be at least 0 and below 1, got {:g}", *options.quantile);
   }
   if (options.threshold && !std::isfinite(*options.threshold)) user_error("--threshold must be a number");
+  for (const char* written : {"images.jsonl", "embeddings.safetensors", "dropped.jsonl"}) {
+    for (const auto& read : {options.images, options.embeddings, options.likes}) {
+      if (!read.empty()) require_other_file(options.out / written, read);
+    }
+  }
 }
 
 /// Scores the images for which `counts` holds; those whose embedding has no direction are dropped.
@@ -187,9 +192,9 @@ void run_corpus_aesthetic(const AestheticOptions& options) {
     score(list, *file, head, scored, verdicts);
     report = fmt::format("  head      {}\n", head.kind()) + keep_by_score(options, verdicts);
   }
+  std::int64_t best = INT64_MIN;
   if (by_votes) {
     const auto votes = read_votes(options.likes, options.bad_line_share);
-    std::int64_t best = INT64_MIN;
     for (std::size_t i = 0; i < verdicts.size(); ++i) {
       if (scored(list.images[i])) continue;
       const auto found = votes.find(list.images[i].id);
@@ -220,7 +225,10 @@ void run_corpus_aesthetic(const AestheticOptions& options) {
     ++all_here;
     if (!good) ++reasons[verdicts[i].why];
   }
-  if (kept == 0) user_error("{}: no image is kept: not one is liked enough; try --min-likes", options.images.string());
+  if (kept == 0) {
+    user_error("{}: no image is kept: not one is liked enough{}", options.images.string(),
+               best == INT64_MIN ? "" : fmt::format("; the best is with --min-likes {}", best));
+  }
   make_folder(options.out);
   write(options, list, verdicts, file ? &*file : nullptr, kept, missing_source);
 

@@ -60,6 +60,8 @@ class ImageSide::Pool {
   void accept(Job& job, ImageAnswer answer);
   void put_back(Job& job, const std::string& why, bool say = true, bool answered = false);
   bool refuse(Job& job, const std::string& why);
+  void note_break(const std::string& why);
+  std::string kept() const;
   void put_back_all(Batch& batch, const std::string& why);
   void give_up(std::exception_ptr error);
   void say_progress();
@@ -86,7 +88,8 @@ class ImageSide::Pool {
   const std::function<void(const RenderProgress&)>* on_progress_ = nullptr;
   std::uint64_t serial_ = 0;  // of the ids sent, never used twice
   bool warned_ = false;
-  int named_ = 0;  // requests that failed
+  int named_ = 0;   // requests that failed
+  int breaks_ = 0;  // of sessions, since the last answer
 };
 
 ImageSide::Pool::Pool(ImageSideConfig config) : config_(std::move(config)) {
@@ -178,6 +181,7 @@ void ImageSide::Pool::plan(std::span<const ImageRequest> requests) {
   again_.clear();
   error_ = nullptr;
   in_flight_ = refused_ = 0;
+  breaks_ = 0;
   progress_ = {.done = 0, .total = requests.size(), .cached = 0};
   std::unordered_map<RequestKey, Job*, RequestKeyHash> known;
   for (std::size_t i = 0; i < requests.size(); ++i) {
@@ -275,6 +279,7 @@ void ImageSide::Pool::work(std::size_t worker) {
       session.reset();
       const int attempt = batch.jobs.front()->attempts;
       put_back_all(batch, error.what());
+      note_break(error.what());
       sleep(attempt);
     }
   }
@@ -307,6 +312,23 @@ void ImageSide::Pool::exchange(ImageSession& session, Batch& batch) {
   session.exchange(lines, [&](std::string_view line) { return hear(line, batch); });
 }
 
+/// A side that breaks again and again, with no answer in between, has no request at fault: to try each alone would take
+/// hours.
+void ImageSide::Pool::note_break(const std::string& why) {
+  const Lock lock(mutex_);
+  if (++breaks_ <= (config_.retries + 2) * config_.workers || error_) return;
+  error_ = std::make_exception_ptr(
+      Error(fmt::format("{}: {}; so it was {} times in a row, without an answer{}", called(), why, breaks_, kept())));
+  changed_.notify_all();
+}
+
+/// What is not lost when the run ends.
+std::string ImageSide::Pool::kept() const {
+  if (!cache_) return "";
+  return fmt::format("; the {} {} so far are kept in {}", cache_->size(),
+                     plural(static_cast<std::int64_t>(cache_->size()), "answer"), config_.cache.string());
+}
+
 /// Takes in a line of the answers; true where all of the batch have come.
 bool ImageSide::Pool::hear(std::string_view line, Batch& batch) {
   ParsedAnswer parsed = parse_answer(line, hello_->embedding_size);
@@ -328,6 +350,7 @@ bool ImageSide::Pool::hear(std::string_view line, Batch& batch) {
   }
   Job& job = *found->second;
   batch.out.erase(found);
+  breaks_ = 0;
   if (parsed.error.empty()) {
     accept(job, std::move(parsed.answer));
   } else {
@@ -384,14 +407,9 @@ void ImageSide::Pool::put_back(Job& job, const std::string& why, bool say, bool 
       changed_.notify_all();
       return;
     }
-    std::string kept;
-    if (cache_) {
-      kept = fmt::format("; the {} {} so far are kept in {}", cache_->size(),
-                         plural(static_cast<std::int64_t>(cache_->size()), "answer"), config_.cache.string());
-    }
     if (!error_) {
       error_ = std::make_exception_ptr(
-          Error(fmt::format("{}, in {} {}{}", text, job.attempts, plural(job.attempts, "attempt"), kept)));
+          Error(fmt::format("{}, in {} {}{}", text, job.attempts, plural(job.attempts, "attempt"), kept())));
     }
   } else {
     if (say && job.attempts == 1 && named_ < kNamed) {

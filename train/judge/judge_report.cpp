@@ -6,6 +6,7 @@
 #include <cmath>
 #include <set>
 
+#include "core/names.h"
 #include "train/report/html_report.h"
 #include "train/trainer/evaluation_report.h"
 
@@ -161,7 +162,8 @@ Judgement show_judgement(const std::vector<Scores>& units, const std::vector<Tes
   json["inference"] = page.inference;
   json["queries"] = static_cast<std::int64_t>(first.queries.size());
   json["units"] = static_cast<std::int64_t>(units.size());
-  pages.line(fmt::format("{}{}; {} queries; {:g} % intervals {}", label, page.image_side, first.queries.size(),
+  pages.line(fmt::format("{}{}; {} {}; {:g} % intervals {}", label, page.image_side, first.queries.size(),
+                         plural(static_cast<std::int64_t>(first.queries.size()), "query", "queries"),
                          100 * page.bootstrap.confidence, page.inference));
 
   std::vector<std::string> systems;

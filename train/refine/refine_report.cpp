@@ -7,6 +7,7 @@
 
 #include "core/files.h"
 #include "core/json.h"
+#include "core/names.h"
 #include "train/report/html_report.h"
 
 namespace unfurl::train {
@@ -151,7 +152,9 @@ void write_refine_report(const RefineSummary& summary, const RefineRecipe& confi
              config.pairs == PairKind::real ? "real pairs" : "pairs", summary.candidates.size(), summary.queries,
              100 * share, side);
   for (const auto& row : rows) fmt::print("  {:<14} {:>7} of {:>7}  {}\n", row[0], row[2], row[1], row[3]);
-  if (summary.unexpanded > 0) fmt::print("  left out: {} queries that the model did not expand\n", summary.unexpanded);
+  if (summary.unexpanded > 0)
+    fmt::print("  left out: {} {} that the model did not expand\n", summary.unexpanded,
+               plural(static_cast<std::int64_t>(summary.unexpanded), "query", "queries"));
   if (summary.not_ended > 0) fmt::print("  left out: {} prompts that the model did not end\n", summary.not_ended);
   std::fflush(stdout);
 }

@@ -4,6 +4,7 @@
 #include "core/files.h"
 #include "train/corpus/fields.h"
 #include "train/generate/tokenizer_codec.h"
+#include "train/log.h"
 #include "train/model/merge.h"
 #include "train/model/open_session.h"
 #include "train/trainer/checkpoint.h"
@@ -64,6 +65,7 @@ LoadedModel load_model(const std::filesystem::path& path, const Placement& place
     std::unique_ptr<LanguageModel> session;  // goes first
   };
   LoadedRun run = load_run(path, placement);
+  if (run.simulated) info("{}: trained on SIMULATED data: no real images are behind it", run.recipe.name);
   const auto owner = std::make_shared<Owner>();
   owner->decoder = std::move(run.decoder);
   owner->session = open_session(*owner->decoder, precision);

@@ -312,6 +312,17 @@ TEST(ImageSide, OneThatAlwaysHangsEndsTheRun) {
       << bad.error;
 }
 
+TEST(ImageSide, OneThatNeverAnswersIsNotAskedForEachOfABatch) {
+  const FakeSide side("hello()\ntime.sleep(600)\n");
+  ImageSideConfig config = side.config();
+  config.timeout_seconds = 0.2;
+  config.retries = 2;
+  config.batch = 16;
+  const Bad bad = render_badly(side, config, 16);
+  EXPECT_NE(bad.error.find("is silent for 0.2 s; so it was 5 times in a row, without an answer"), std::string::npos)
+      << bad.error;
+}
+
 TEST(ImageSide, ASecondAnswerDoesNotCount) {
   const FakeSide side(R"(hello()
 for b in batches():
