@@ -27,8 +27,10 @@ struct Batch {
   /// [capacity] rows by id, those of one id in order of position; the padding rows follow the `tokens` real ones (no
   /// real row has their id).
   std::vector<std::int32_t> order;
-  Index prefixes = 0, dropped = 0;     // documents whose pair has a prefix; of these, those that are shown without it
-  std::vector<std::int64_t> examples;  // [documents] the (first) example's global index: sources one after the other
+  Index prefixes = 0, dropped = 0;  // documents whose pair has a prefix; of these, those that are shown without it
+  /// [documents] the (first) example's global index: sources one after the other. All that a rank has of another
+  /// rank's micro-batches.
+  std::vector<std::int64_t> examples;
 
   Index capacity() const { return static_cast<Index>(ids.size()); }
   Index max_documents() const { return static_cast<Index>(prefix_lengths.size()); }

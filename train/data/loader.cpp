@@ -280,7 +280,7 @@ BatchLoader::BatchLoader(std::shared_ptr<const Tokenizer> tokenizer, std::vector
 
 BatchLoader::~BatchLoader() = default;
 
-std::vector<Batch> BatchLoader::next(Index count, const StepDraw& draw) {
+std::vector<Batch> BatchLoader::next(Index count, const StepDraw& draw, Range own) {
   State& s = *state_;
   std::vector<Batch> batches;
   while (static_cast<Index>(batches.size()) < count) {
@@ -288,6 +288,11 @@ std::vector<Batch> BatchLoader::next(Index count, const StepDraw& draw) {
     const auto documents = s.bins.bin(static_cast<Index>(s.order[static_cast<std::size_t>(s.at.bin)]));
     std::vector<std::int64_t> indices;
     for (const std::int64_t document : documents) indices.push_back(s.first_of(static_cast<std::size_t>(document)));
+    ++s.at.bin;
+    if (const auto number = static_cast<Index>(batches.size()); number < own.begin || number >= own.end) {
+      batches.emplace_back().examples = std::move(indices);
+      continue;
+    }
     std::vector<State::Drawn> drawn(indices.size());
     kernels::ThreadPool::global().parallel_for(static_cast<Index>(indices.size()), [&](Index i) {
       const auto at = static_cast<std::size_t>(i);
@@ -301,7 +306,6 @@ std::vector<Batch> BatchLoader::next(Index count, const StepDraw& draw) {
       batches.back().prefixes += one.has_prefix ? 1 : 0;
       batches.back().dropped += one.dropped ? 1 : 0;
     }
-    ++s.at.bin;
   }
   return batches;
 }

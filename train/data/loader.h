@@ -12,9 +12,11 @@
 // them.
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <vector>
 
+#include "core/comm/shards.h"
 #include "train/data/batch.h"
 #include "train/data/example.h"
 #include "train/data/shard.h"
@@ -65,8 +67,9 @@ class BatchLoader {
   BatchLoader(const BatchLoader&) = delete;
   BatchLoader& operator=(const BatchLoader&) = delete;
 
-  /// The next `count` micro-batches, on into the next epoch (or epochs) where this one ends.
-  std::vector<Batch> next(Index count, const StepDraw& draw = {});
+  /// The next `count` micro-batches, on into the next epoch (or epochs) where this one ends. Of those outside `own`,
+  /// which other ranks make, only `examples` is there.
+  std::vector<Batch> next(Index count, const StepDraw& draw = {}, Range own = {0, std::numeric_limits<Index>::max()});
 
   LoaderState state() const;
   /// Continues as a loader that has reached this state does. Throws UserError for a state that this data cannot have.

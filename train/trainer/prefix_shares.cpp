@@ -13,13 +13,11 @@ Index tenth_of(Index step, Index steps) { return std::clamp<Index>((step - 1) * 
 
 }  // namespace
 
-void PrefixShares::add(Index step, std::span<const Batch> batches, double rate) {
+void PrefixShares::add(Index step, Index pairs, Index dropped, double rate) {
   step_ = step;
-  for (const Batch& batch : batches) {
-    pairs_ += batch.prefixes;
-    dropped_ += batch.dropped;
-    expected_ += rate * static_cast<double>(batch.prefixes);
-  }
+  pairs_ += pairs;
+  dropped_ += dropped;
+  expected_ += rate * static_cast<double>(pairs);
 }
 
 bool PrefixShares::ends_tenth() const { return tenth_of(step_, steps_) != tenth_of(step_ + 1, steps_); }

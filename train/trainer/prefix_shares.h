@@ -4,12 +4,11 @@
 //
 //   {"kind": "prefixes", "step": 120, "pairs": 480, "dropped": 211, "expected": 207.6}
 #pragma once
-#include <span>
 #include <string>
 #include <vector>
 
 #include "core/json.h"
-#include "train/data/batch.h"
+#include "kernels/types.h"
 
 namespace unfurl::train {
 
@@ -17,8 +16,8 @@ class PrefixShares {
  public:
   explicit PrefixShares(Index steps) : steps_(steps) {}
 
-  /// The batches of a step, drawn with this probability of dropping.
-  void add(Index step, std::span<const Batch> batches, double rate);
+  /// The pairs with a prefix of a step, drawn with this probability of dropping, and how many were dropped.
+  void add(Index step, Index pairs, Index dropped, double rate);
   /// True where a tenth of the run ends with the last step that was added.
   bool ends_tenth() const;
   /// The line of what was added since the last one; null where no pair had a prefix.

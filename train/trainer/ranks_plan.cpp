@@ -35,7 +35,7 @@ std::vector<RanksPlan> plan_ranks(const Recipe& recipe, int ranks, const Cluster
     plan.memory = static_cast<double>(one.allocator_peak);
     const double tokens = static_cast<double>(one.tokens_per_step) / r;
     plan.compute_seconds = tokens * one.flops_per_token / (peak * cluster.share);
-    plan.host_seconds = static_cast<double>(one.tokens_per_step) / cluster.host_rate;
+    plan.host_seconds = tokens * std::min<double>(static_cast<double>(cluster.ranks_per_node), r) / cluster.host_rate;
     const bool sharded = recipe.optimizer.name == OptimizerKind::adamw;
     const double each = static_cast<double>(r - 1) / r * static_cast<double>(one.trained);  // weights to others
     const double near = std::min<double>(static_cast<double>(cluster.ranks_per_node), r) - 1;
@@ -68,9 +68,9 @@ std::string described(const Cluster& cluster) {
       "{:g} GB/s\nto the others there and {:g} GB/s to other nodes; {:g} us a message, of which each bucket of "
       "gradients "
       "takes one to\nevery other rank and one back; gradients are summed beside the backward pass of the last "
-      "micro-batch where\ntrain.overlap is true, at no cost to it; every host makes all batches of a step during the "
-      "one before, at "
-      "{:g}M tokens/s\n",
+      "micro-batch where\ntrain.overlap is true, at no cost to it; a host makes the batches of its GPUs during the "
+      "step "
+      "before, at {:g}M tokens/s\n",
       cluster.gpu, peak_of(cluster) / 1e12, 100 * cluster.share, cluster.ranks_per_node, cluster.node_bandwidth / 1e9,
       cluster.network_bandwidth / 1e9, cluster.latency * 1e6, cluster.host_rate / 1e6);
 }

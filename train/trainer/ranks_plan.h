@@ -9,8 +9,9 @@
 //   exposed         of it, what a step waits for. Gradients are summed beside the backward pass of a rank's last
 //                   micro-batch, two thirds of its compute: what takes longer is exposed, and always the bucket that is
 //                   whole last. The weights' way back is exposed, and with train.overlap: false everything
-//   host            each rank makes the micro-batches of all ranks, for the count of targets is theirs together. A GPU
-//                   does its steps meanwhile, until they are shorter than this
+//   host            a host makes the micro-batches of its ranks, each rank its own, while their GPUs do the step
+//   before:
+//                   it counts where that is shorter
 //
 // A step is compute plus what is exposed, or the host's work where that is longer: products beside which a collective
 // runs are taken to lose nothing by it, which is optimistic, and a step that overlaps nothing is told beside it. A rank
@@ -30,7 +31,7 @@ struct Cluster {
   std::string gpu = "H200";
   double peak = 0;                  // FLOP/s of a GPU; 0: dense_peak(gpu)
   double share = 0.4;               // of the peak that a step reaches on one
-  Index ranks_per_node = 8;         //
+  Index ranks_per_node = 8;         // on one host
   double node_bandwidth = 450e9;    // bytes/s that a GPU sends within its node: NVLink 4, one direction
   double network_bandwidth = 50e9;  // bytes/s that a GPU sends out of it: 400 Gbit/s each
   double latency = 10e-6;           // s a message

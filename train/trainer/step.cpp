@@ -143,22 +143,51 @@ void TrainStep::start(const std::vector<Batch>& batches, Index step, double skip
   ++communication_.steps;
 }
 
+Range TrainStep::own_micro_batches() const {
+  const Index each = recipe_.batch.slots * recipe_.batch.micro_batches / ranks_.ranks();
+  return {each * ranks_.rank(), each * (ranks_.rank() + 1)};
+}
+
+/// The targets of all ranks, of which this one has made `own`; what else they count together goes into `result`.
+Index TrainStep::count(std::span<const Batch> own, StepResult& result) {
+  constexpr std::size_t kNumbers = 4;
+  // Whole numbers far below 2^53: their sums are exact.
+  std::vector<double> numbers(kNumbers * static_cast<std::size_t>(ranks_.ranks()), 0);
+  double* const mine = numbers.data() + kNumbers * static_cast<std::size_t>(ranks_.rank());
+  mine[0] = static_cast<double>(count_targets(own));
+  for (const Batch& batch : own) {
+    mine[1] += static_cast<double>(batch.tokens);
+    mine[2] += static_cast<double>(batch.prefixes);
+    mine[3] += static_cast<double>(batch.dropped);
+  }
+  ranks_.gather("counts of the batch", numbers.data(), static_cast<Index>(numbers.size()));
+  const auto sum = [&](std::size_t which) {
+    double out = 0;
+    for (std::size_t at = which; at < numbers.size(); at += kNumbers) out += numbers[at];
+    return static_cast<Index>(out);
+  };
+  result.tokens = sum(1);
+  result.prefixes = sum(2);
+  result.dropped = sum(3);
+  return sum(0);
+}
+
 void TrainStep::start_step(const std::vector<Batch>& batches, Index step, double skip_norm) {
   const TraceScope trace("step");
   const Index slots = recipe_.batch.slots, micro_batches = recipe_.batch.micro_batches;
   require(static_cast<Index>(batches.size()) == slots * micro_batches, "TrainStep: {} micro-batches for {} slots of {}",
           batches.size(), slots, micro_batches);
-  const double weight = 1.0 / static_cast<double>(std::max<Index>(count_targets(batches), 1));
   StepResult result;
   result.step = step;
   result.skip_norm = skip_norm;
-  for (const Batch& batch : batches) result.tokens += batch.tokens;
-  // This rank's micro-batches are those of its slots, which are neighbours.
-  const Index own = slots * micro_batches / ranks_.ranks(), first = own * ranks_.rank();
+  const Range own = own_micro_batches();
+  const Index targets = count(
+      std::span(batches).subspan(static_cast<std::size_t>(own.begin), static_cast<std::size_t>(own.size())), result);
+  const double weight = 1.0 / static_cast<double>(std::max<Index>(targets, 1));
   std::vector<double> losses(batches.size(), 0);
-  for (Index number = first; number < first + own; ++number) {
+  for (Index number = own.begin; number < own.end; ++number) {
     const Batch& batch = batches[static_cast<std::size_t>(number)];
-    const bool last = number + 1 == first + own;
+    const bool last = number + 1 == own.end;
     const DropoutPlace dropout{static_cast<std::uint64_t>(recipe_.seed),
                                static_cast<std::uint32_t>(step),
                                static_cast<std::uint64_t>(number * recipe_.batch.tokens),

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <deque>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,9 @@ namespace unfurl::train {
 
 struct StepResult {
   Index step = 0;
-  Index tokens = 0;          // rows in use of its micro-batches
+  Index tokens = 0;          // rows in use of its micro-batches, on all ranks
+  Index prefixes = 0;        // their documents whose pair has a prefix
+  Index dropped = 0;         // of these, those that are shown without it
   double loss = 0;           // nats a target, mean over the global batch
   double gradient_norm = 0;  // before clipping
   double skip_norm = 0;      // above which the update was to be skipped
@@ -43,9 +46,12 @@ class TrainStep {
   /// such part.
   TrainStep(const Recipe& recipe, Device device, DType dtype = DType::f32, Communicator* communicator = nullptr);
 
+  /// The micro-batches of a step that this rank computes: those of its slots, which are neighbours.
+  Range own_micro_batches() const;
+
   /// Updates the weights from `batches`, those of all ranks: the slots one after the other, each of
-  /// recipe.batch.micro_batches. `step` counts from 1. Where the gradient's norm is greater than
-  /// `skip_norm`, they stay as they are.
+  /// recipe.batch.micro_batches; only the own ones are read. `step` counts from 1. Where the gradient's norm is greater
+  /// than `skip_norm`, the weights stay as they are.
   StepResult run(const std::vector<Batch>& batches, Index step, double skip_norm = INFINITY) {
     start(batches, step, skip_norm);
     return finish();
@@ -80,6 +86,7 @@ class TrainStep {
   DataParallel::SumOfSlots sum_of_slots() {
     return [this](ParameterGroup group, const Range& part) { return slots_.finish_part(group, part); };
   }
+  Index count(std::span<const Batch> own, StepResult& result);
   void start_step(const std::vector<Batch>& batches, Index step, double skip_norm);
   void update(StepResult& result);
 

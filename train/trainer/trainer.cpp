@@ -114,6 +114,7 @@ class Run {
   int signal_ = 0;             // that stops the run: the greatest that any rank has received
   struct Begun {
     double limit = 0;                    // of its gradient's norm: above it is an outlier
+    double prefix_dropout = 0;           // at which it was drawn
     std::vector<std::int64_t> examples;  // of the batch
   };
   std::deque<Begun> begun_steps_;  // those under way
@@ -246,14 +247,10 @@ void Run::start_step() {
   const double progress =
       recipe_.train.steps > 1 ? static_cast<double>(step - 1) / static_cast<double>(recipe_.train.steps - 1) : 1;
   const double rate = prefix_dropout_rate(recipe_.prefix, progress);
-  const std::vector<Batch> batches =
-      data_.loader->next(recipe_.batch.slots * recipe_.batch.micro_batches,
-                         {static_cast<std::uint32_t>(step), rate, recipe_.data.unconditional_share});
-  if (recipe_.prefix.mode == PrefixPolicy::dropout) {
-    prefix_shares_.add(step, batches, rate);
-    if (step % recipe_.train.log_every == 0 || prefix_shares_.ends_tenth()) write_prefix_shares();
-  }
-  Begun begun{state_.norms.limit(step), {}};
+  const std::vector<Batch> batches = data_.loader->next(
+      recipe_.batch.slots * recipe_.batch.micro_batches,
+      {static_cast<std::uint32_t>(step), rate, recipe_.data.unconditional_share}, step_->own_micro_batches());
+  Begun begun{state_.norms.limit(step), rate, {}};
   for (const Batch& batch : batches) {
     begun.examples.insert(begun.examples.end(), batch.examples.begin(), batch.examples.end());
   }
@@ -270,6 +267,10 @@ void Run::finish_step() {
   state_.step = step;
   state_.tokens += result.tokens;
   progress_->update(step, result.tokens, result.loss);
+  if (recipe_.prefix.mode == PrefixPolicy::dropout) {
+    prefix_shares_.add(step, result.prefixes, result.dropped, begun_steps_.front().prefix_dropout);
+    if (step % recipe_.train.log_every == 0 || prefix_shares_.ends_tenth()) write_prefix_shares();
+  }
   const double limit = begun_steps_.front().limit;
   const bool spike = result.bad.empty() && result.gradient_norm > limit;
   state_.norms.add(step, result.gradient_norm, limit);

@@ -122,6 +122,30 @@ TEST(BatchLoader, SeekContinuesWhereAnotherStopped) {
   EXPECT_THROW(whole.seek({0, -1}), UserError);
 }
 
+TEST(BatchLoader, ARankMakesItsOwnMicroBatchesAndKnowsTheExamplesOfTheOthers) {
+  const auto shard = shard_of(200, 6);
+  LoaderConfig config = config_of();
+  config.subword_sampling = 0.2;
+  config.prefix = PrefixMode::dropout;
+  BatchLoader whole(some_tokenizer(), {{shard, 1.5}}, config), part(some_tokenizer(), {{shard, 1.5}}, config);
+  constexpr Range kOwn = {2, 4};
+  for (std::uint32_t step = 0; step < 40; ++step) {
+    const auto all = whole.next(8, {step, 0.5, 0.1}), mine = part.next(8, {step, 0.5, 0.1}, kOwn);
+    ASSERT_EQ(mine.size(), all.size());
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (const auto number = static_cast<Index>(i); number >= kOwn.begin && number < kOwn.end) {
+        expect_equal(mine[i], all[i]);
+        EXPECT_EQ(mine[i].dropped, all[i].dropped);
+      } else {
+        EXPECT_EQ(mine[i].examples, all[i].examples);
+        EXPECT_TRUE(mine[i].ids.empty());
+      }
+    }
+    EXPECT_EQ(part.state(), whole.state());
+  }
+  EXPECT_GT(whole.state().epoch, 0) << "the test must cross epochs";
+}
+
 TEST(BatchLoader, AnEpochMayBeSmallerThanTheRequest) {
   BatchLoader loader(some_tokenizer(), {{shard_of(2, 1), 1}}, config_of());
   EXPECT_EQ(loader.bins(), 1);

@@ -9,20 +9,12 @@ namespace {
 
 using namespace unfurl::train;
 
-Batch batch_of(Index prefixes, Index dropped) {
-  Batch batch;
-  batch.prefixes = prefixes;
-  batch.dropped = dropped;
-  return batch;
-}
-
 TEST(PrefixShares, AreCountedByTenth) {
   PrefixShares shares(20);
   std::vector<Json> metrics = {Json(Json::Object{{"kind", "step"}, {"step", 1}})};
   int lines = 0;
   for (Index step = 1; step <= 20; ++step) {
-    const std::vector<Batch> batches = {batch_of(6, 3), batch_of(4, step == 20 ? 1 : 2)};
-    shares.add(step, batches, 0.5);
+    shares.add(step, 10, step == 20 ? 4 : 5, 0.5);
     EXPECT_EQ(shares.ends_tenth(), step % 2 == 0 && step < 20) << step;
     if (!shares.ends_tenth() && step != 20) continue;
     metrics.push_back(shares.take());
@@ -46,7 +38,7 @@ TEST(PrefixShares, AreCountedByTenth) {
 TEST(PrefixShares, ShortRunsAndCertainty) {
   PrefixShares shares(3);
   for (Index step = 1; step <= 3; ++step) {
-    shares.add(step, std::vector<Batch>{batch_of(5, 5)}, 1);
+    shares.add(step, 5, 5, 1);
     const std::vector<PrefixTenth> tenths = prefix_tenths({shares.take()}, 3);
     EXPECT_EQ(tenths[static_cast<std::size_t>((step - 1) * 10 / 3)].pairs, 5);
     EXPECT_EQ(tenths[static_cast<std::size_t>((step - 1) * 10 / 3)].deviation(), 0);

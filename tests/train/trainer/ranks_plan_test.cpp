@@ -89,6 +89,8 @@ TEST(RanksPlan, AHostThatIsSlowerThanItsGpuIsWaitedFor) {
   EXPECT_DOUBLE_EQ(slow.step_seconds(), static_cast<double>(slow.tokens_per_step) / 1e3);
   EXPECT_DOUBLE_EQ(slow.serial_step_seconds(), slow.step_seconds());
   EXPECT_EQ(slow.exposed_seconds, fast.exposed_seconds);
+  const std::vector<RanksPlan> hosts = plan_ranks(recipe(), 16, {});  // of eight ranks
+  EXPECT_DOUBLE_EQ(hosts[4].host_seconds, static_cast<double>(hosts[4].tokens_per_step) / 2 / 19e6);
 }
 
 TEST(RanksPlan, ARankHoldsItsPartOfTheOptimisersState) {

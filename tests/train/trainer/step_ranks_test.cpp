@@ -17,6 +17,7 @@ constexpr int kSteps = 2;
 
 struct Numbers {
   std::vector<double> losses, norms;
+  std::vector<Index> counts;  // tokens, prefixes and dropped ones of each step
   std::vector<std::vector<float>> weights;
 };
 
@@ -35,6 +36,8 @@ std::vector<Batch> batches(const Recipe& recipe) {
     }
     out.push_back(
         make_batch(examples, std::vector<std::int64_t>{0, 1, 2}, recipe.batch.tokens, recipe.batch.documents, soft));
+    out.back().prefixes = 3;
+    out.back().dropped = n % 3;
   }
   return out;
 }
@@ -45,13 +48,18 @@ Numbers train(const Recipe& recipe, Communicator* communicator) {
   const QueueScope scope(queue);
   TrainStep step(recipe, Device::cpu, DType::f32, communicator);
   step.decoder().initialise(3);
-  const std::vector<Batch> batch = batches(recipe);
+  std::vector<Batch> batch = batches(recipe);
+  const Range own = step.own_micro_batches();
+  for (Index i = 0; i < static_cast<Index>(batch.size()); ++i) {
+    if (i < own.begin || i >= own.end) batch[static_cast<std::size_t>(i)] = {};  // another rank's
+  }
   Numbers out;
   for (Index n = 1; n <= kSteps; ++n) {
     const StepResult result = step.run(batch, n);
     EXPECT_TRUE(result.updated);
     out.losses.push_back(result.loss);
     out.norms.push_back(result.gradient_norm);
+    for (const Index count : {result.tokens, result.prefixes, result.dropped}) out.counts.push_back(count);
   }
   // An update that is skipped on all ranks leaves everything as it is, and the next step is right.
   EXPECT_FALSE(step.run(batch, kSteps + 1, 0).updated);
@@ -100,6 +108,7 @@ TEST(StepRanksTest, AnyBucketsAndRanksGiveTheSameBits) {
         const Numbers found = train(recipe, &communicator);
         EXPECT_EQ(found.losses, alone.losses);
         EXPECT_EQ(found.norms, alone.norms);
+        EXPECT_EQ(found.counts, alone.counts);
         EXPECT_TRUE(found.weights == alone.weights);
       });
     }
