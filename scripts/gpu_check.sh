@@ -137,7 +137,8 @@ build=${build:0:12}
 if [[ -f VERSION ]]; then  # a bundle's
   commit=$(cat VERSION)
 else
-  compiler=$("$(first_executable "${CUDACXX:-}" "$(command -v nvcc)" /usr/local/cuda*/bin/nvcc)" --version 2>/dev/null |
+  compiler=$("$(first_executable "${CUDACXX:-}" "$(command -v nvcc)" /usr/local/cuda*/bin/nvcc \
+    build/nvcc/lib/python3*/site-packages/nvidia/cu*/bin/nvcc)" --version 2>/dev/null |
     sed -n 's/.*release.*, V//p')
   commit="$(git describe --always --dirty 2>/dev/null || echo unknown) (nvcc ${compiler:-unknown})"
 fi

@@ -260,8 +260,8 @@ void CudaQueue::launch(const Graph& graph) const {
         "launching a graph");
 }
 
-TileMap make_tile_map(const CudaQueue&, const bf16* data, Index rows, Index cols, Index stride, TileShape tile) {
-  check_tile_map(data, rows, cols, stride, tile);
+TileMap make_tile_map(const CudaQueue&, const bf16* data, Index rows, Index cols, Index stride, int tile_rows) {
+  check_tile_map(data, rows, cols, stride, tile_rows);
   // From the driver that runs, not from one to link with.
   static const auto encode = [] {
     void* found = nullptr;
@@ -277,7 +277,7 @@ TileMap make_tile_map(const CudaQueue&, const bf16* data, Index rows, Index cols
   static_assert(sizeof map == sizeof(CUtensorMap) && alignof(TileMap) >= alignof(CUtensorMap));
   const cuuint64_t size[] = {static_cast<cuuint64_t>(cols), static_cast<cuuint64_t>(rows)};
   const cuuint64_t strides[] = {static_cast<cuuint64_t>(stride) * sizeof(bf16)};
-  const cuuint32_t box[] = {static_cast<cuuint32_t>(tile.cols), static_cast<cuuint32_t>(tile.rows)};
+  const cuuint32_t box[] = {kTileColumns, static_cast<cuuint32_t>(tile_rows)};
   const cuuint32_t every[] = {1, 1};
   const CUresult result =
       encode(reinterpret_cast<CUtensorMap*>(&map), CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 2, const_cast<bf16*>(data), size,

@@ -12,28 +12,27 @@ struct alignas(128) TileMap {
   std::uint64_t words[16];
 };
 
-struct TileShape {
-  int rows, cols;
-};
+/// Columns of a tile: the 128 bytes that the swizzle permutes.
+inline constexpr int kTileColumns = 64;
 
-/// A matrix [rows, cols] of bf16, its rows `stride` elements apart, cut into tiles of up to 256 rows and 8 to 64
-/// columns (a multiple of 8), 128-byte swizzle. Throws where the hardware could not do it: `data` must be 16-byte
-/// aligned and `stride` a multiple of 8.
-TileMap make_tile_map(const CudaQueue& queue, const bf16* data, Index rows, Index cols, Index stride, TileShape tile);
+/// A matrix [rows, cols] of bf16, its rows `stride` elements apart, cut into tiles [tile_rows, kTileColumns] with
+/// 128-byte swizzle, of up to 256 rows. Throws where the hardware could not do it: `data` must be 16-byte aligned and
+/// `stride` a multiple of 8.
+TileMap make_tile_map(const CudaQueue& queue, const bf16* data, Index rows, Index cols, Index stride, int tile_rows);
 TileMap make_tile_map(const HostCudaQueue& queue, const bf16* data, Index rows, Index cols, Index stride,
-                      TileShape tile);
+                      int tile_rows);
 
 namespace host {
 
 struct TileMapFields {
   const unsigned char* data;
   std::int64_t rows, cols, stride_bytes;
-  std::int32_t tile_rows, tile_cols;
+  std::int32_t tile_rows;
 };
 
 }  // namespace host
 
 /// The checks of make_tile_map().
-void check_tile_map(const bf16* data, Index rows, Index cols, Index stride, TileShape tile);
+void check_tile_map(const bf16* data, Index rows, Index cols, Index stride, int tile_rows);
 
 }  // namespace unfurl::kernels

@@ -63,9 +63,7 @@ struct BulkCopy {
   std::uint32_t barrier;
   CallSite site;
 
-  std::size_t bytes() const {
-    return static_cast<std::size_t>(map.tile_rows) * static_cast<std::size_t>(map.tile_cols) * 2;
-  }
+  std::size_t bytes() const { return static_cast<std::size_t>(map.tile_rows) * kTileColumns * 2; }
 };
 
 /// Bulk copies and mbarriers of a block.

@@ -81,7 +81,7 @@ void load_tile(std::uint32_t to, const TileMap& map, int row, int column, std::u
   for (std::int64_t r = std::max<std::int64_t>(row, 0);
        r < std::min(copy.map.rows, row + std::int64_t{copy.map.tile_rows}); ++r) {
     const std::int64_t first = std::max<std::int64_t>(column, 0);
-    const std::int64_t end = std::min(copy.map.cols, column + std::int64_t{copy.map.tile_cols});
+    const std::int64_t end = std::min(copy.map.cols, column + std::int64_t{kTileColumns});
     if (first >= end) break;
     const unsigned char* from = copy.map.data + r * copy.map.stride_bytes + first * 2;
     const auto bytes = static_cast<std::size_t>(end - first) * 2;
@@ -104,9 +104,9 @@ void BulkCopies::land_one(Runner& runner) {
   in_flight.pop_back();
   const TileMapFields& map = copy.map;
   for (std::int32_t r = 0; r < map.tile_rows; ++r) {
-    for (std::int32_t c = 0; c < map.tile_cols; ++c) {
+    for (std::int32_t c = 0; c < kTileColumns; ++c) {
       const std::int64_t row = copy.row + r, column = copy.column + c;
-      unsigned char* to = runner.arena + swizzled(copy.to + static_cast<std::uint32_t>(r * map.tile_cols + c) * 2);
+      unsigned char* to = runner.arena + swizzled(copy.to + static_cast<std::uint32_t>(r * kTileColumns + c) * 2);
       if (row >= 0 && row < map.rows && column >= 0 && column < map.cols) {
         const unsigned char* from = map.data + row * map.stride_bytes + column * 2;
         std::memcpy(to, from, 2);

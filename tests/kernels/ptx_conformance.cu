@@ -213,8 +213,7 @@ __global__ void __launch_bounds__(kConsumers + 128, 1)
 template <int kColumns>
 void launch_products(const DeviceQueue& queue, float* d, const bf16* a, const bf16* b, int depth) {
   launch(queue, products_kernel<kColumns>, dim3(1), dim3(kConsumers + 128), sizeof(Stages<kColumns>), d,
-         make_tile_map(queue, a, 64, depth, depth, {64, 64}), make_tile_map(queue, b, kColumns, depth, depth, {64, 64}),
-         depth);
+         make_tile_map(queue, a, 64, depth, depth, 64), make_tile_map(queue, b, kColumns, depth, depth, 64), depth);
 }
 
 }  // namespace

@@ -221,7 +221,7 @@ TEST(PtxConformance, HopperTiles) {
           const auto got = on_queues<Queue>([&](const Queue& queue) {
             Guarded<bf16, Queue> out(queue, 64 * 64);
             const Guarded<bf16, Queue> from(queue, in);
-            const auto map = kernels::make_tile_map(queue, from.data(), rows, cols, stride, {64, 64});
+            const auto map = kernels::make_tile_map(queue, from.data(), rows, cols, stride, 64);
             run_tile<Queue>(queue, out.data(), map, first_row, first_column);
             return only(out.values());
           });

@@ -260,6 +260,10 @@ void run_corpus(Model& model, const CorpusOptions& options) {
 }
 
 void run_captions(Model& model, const CaptionsOptions& options) {
+  std::error_code nothing;
+  if (std::filesystem::equivalent(options.images, options.out, nothing)) {
+    user_error("--out {} is what it reads; name another file", options.out.string());
+  }
   const ImageList list = read_images(options.images, 0);
   Vector rows;
   for (const ImageRecord& image : list.images) {

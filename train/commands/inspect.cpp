@@ -7,6 +7,7 @@
 #include "core/names.h"
 #include "core/safetensors.h"
 #include "train/commands.h"
+#include "train/corpus/fields.h"
 #include "train/report/progress.h"
 #include "train/trainer/checkpoint.h"
 #include "train/trainer/load_run.h"
@@ -118,6 +119,7 @@ void show_run(const fs::path& checkpoint, const Json& state, const ModelConfig& 
   }
   line("best_step", figure(state, "best_step"));
   line("best_loss", figure(state, "best_loss"));
+  if (is_simulated(state)) line("data", "SIMULATED: no real images are behind it");
 }
 
 }  // namespace

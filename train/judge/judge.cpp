@@ -109,8 +109,13 @@ class Judge {
     const FolderLock lock(settings_.folder);
     for (const fs::path& path : settings_.runs) models_.push_back(std::make_unique<Model>(open_run(path, {})));
     const std::vector<Source>& held_out = models_[0]->open.held_out;
-    queries_ = config_.queries.empty() ? held_out_queries(held_out, config_.max_queries)
-                                       : read_queries(config_.queries, config_.max_queries);
+    if (config_.queries.empty()) {
+      queries_ = held_out_queries(held_out, config_.max_queries);
+    } else {
+      SeenTexts seen;
+      for (const auto& model : models_) seen.add(model->open.training);
+      queries_ = read_queries(config_.queries, config_.max_queries, seen);
+    }
     prompts_ = training_prompts(models_[0]->open.training);
     for (const std::string& prompt : prompts_) {
       for (const std::string& word : plain_words(prompt)) known_words_.insert(word);

@@ -1,6 +1,7 @@
 #include "train/judge/queries.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>
@@ -11,20 +12,35 @@
 #include "core/files.h"
 #include "core/json.h"
 #include "core/lines.h"
+#include "core/names.h"
 #include "train/corpus/bad_lines.h"
 #include "train/corpus/text.h"
+#include "train/log.h"
 
 namespace unfurl::train {
 namespace {
 
+std::uint64_t hash_of_words(std::string_view text) {
+  return hash_bytes(fmt::format("{}", fmt::join(plain_words(text), " ")));
+}
+
 class Collector {
  public:
+  explicit Collector(const SeenTexts* seen = nullptr) : seen_(seen) {}
+
   void add(std::string_view text, const std::string& type = {}, std::string source = {}, std::string group = {}) {
     text = trim(text);
     if (text.empty() || type == "copy" || !met_.emplace(text).second) return;
+    if (seen_ != nullptr && seen_->contains(text)) {
+      ++left_out_;
+      return;
+    }
     const std::string id = fmt::format("{:016x}", hash_bytes(text));
     by_type_[type].push_back({id, std::string(text), type, std::move(source), std::move(group)});
   }
+  std::size_t all() const { return met_.size(); }
+  std::size_t left_out() const { return left_out_; }
+
   /// One of each type in turn; of a type, each next one lies far from those before, so that any number of them is
   /// spread over the whole.
   std::vector<TestQuery> take(std::int64_t most) const {
@@ -47,6 +63,8 @@ class Collector {
     return out;
   }
 
+  const SeenTexts* const seen_;
+  std::size_t left_out_ = 0;
   std::set<std::string, std::less<>> met_;
   std::map<std::string, std::vector<TestQuery>> by_type_;
 };
@@ -68,10 +86,21 @@ std::string text_of(const Json& line, const char* key) {
 
 }  // namespace
 
-std::vector<TestQuery> read_queries(const std::filesystem::path& path, std::int64_t most) {
+void SeenTexts::add(const std::vector<Source>& sources) {
+  for (const Source& source : sources) {
+    for (Index i = 0; i < source.shard->size(); ++i) {
+      hashes_.insert(hash_of_words(source.shard->query(i)));
+      hashes_.insert(hash_of_words(source.shard->prompt(i)));
+    }
+  }
+}
+
+bool SeenTexts::contains(std::string_view text) const { return hashes_.contains(hash_of_words(text)); }
+
+std::vector<TestQuery> read_queries(const std::filesystem::path& path, std::int64_t most, const SeenTexts& seen) {
   const std::string text = read_file(path);
   const std::string kind = path.extension().string();
-  Collector found;
+  Collector found(&seen);
   BadLines bad(path, "query", count_lines(text));
   std::size_t category = 0;  // the column of a table that is the query's type; 0: none
   for (const auto& [number, line] : Lines(text)) {
@@ -100,6 +129,14 @@ std::vector<TestQuery> read_queries(const std::filesystem::path& path, std::int6
   if (bad.too_many()) bad.refuse();
   bad.warn();
   std::vector<TestQuery> out = found.take(most);
+  if (found.left_out() > 0) {
+    if (out.empty()) {
+      user_error("{}: the models were trained with all of its {} {}; give others", path.string(), found.all(),
+                 plural(static_cast<Index>(found.all()), "query", "queries"));
+    }
+    warn("{}: {} of {} queries, with which a model was trained, are left out", path.string(), found.left_out(),
+         found.all());
+  }
   if (out.empty()) user_error("{} holds no query to judge by; write one a line", path.string());
   return out;
 }

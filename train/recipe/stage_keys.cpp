@@ -48,8 +48,8 @@ void describe(Schema& schema, JudgeConfig& config) {
                "a further control: the best of several prompts of the first run by the score of their images");
   schema.group("few_shot", config.few_shot, "a language model as a further control, shown a few training pairs");
   schema.path("queries", config.queries,
-              "test queries: a text file of one a line, a .tsv whose first column they are, or pairs in .jsonl; by "
-              "default those held out of the runs' data");
+              "test queries: a text file of one a line, a .tsv whose first column they are, or pairs in .jsonl, less "
+              "those that a run was trained with; by default those held out of the runs' data");
   schema.field("max_queries", config.max_queries, "at most so many, evenly over their types; 0: all", at_least(0));
   schema.field("n", config.n, "expansions of each query", between(1, 64));
   schema.field("frontier_points", config.frontier_points, "temperatures of the frontier; 0: none", between(0, 64));

@@ -24,7 +24,7 @@ UNFURL_DEVICE std::uint32_t ready_barrier(Tile& tile) {
 
 /// The input as a matrix of bf16, 8 x 64.
 TileMap map_of(const float* in) {
-  return make_tile_map(HostCudaQueue(), reinterpret_cast<const bf16*>(in), 8, 64, 64, {8, 64});
+  return make_tile_map(HostCudaQueue(), reinterpret_cast<const bf16*>(in), 8, 64, 64, 8);
 }
 constexpr std::uint32_t kTileBytes = 8 * 64 * sizeof(bf16);
 

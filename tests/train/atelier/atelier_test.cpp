@@ -9,6 +9,7 @@
 
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "tests/support/expect_error.h"
 #include "tests/support/subprocess.h"
 #include "tests/support/temporary_folder.h"
 #include "train/atelier/commands.h"
@@ -205,6 +206,11 @@ Corpus corpus(const WorldConfig& config, std::int64_t images) {
   run_captions(model, {.images = folder / "images.jsonl", .out = folder / "again.safetensors"});
   testing::internal::GetCapturedStdout();
   EXPECT_EQ(tensor(folder / "again.safetensors", "embeddings", shape), made.captions);
+  const fs::path read = folder / "images.jsonl";
+  const std::string before = read_file(read);
+  EXPECT_EQ(tests::error_of([&] { run_captions(model, {.images = read, .out = read}); }),
+            "--out " + read.string() + " is what it reads; name another file");
+  EXPECT_EQ(read_file(read), before);
   made.size = static_cast<std::size_t>(config.embedding_size);
   return made;
 }

@@ -6,6 +6,7 @@
 
 #include "core/files.h"
 #include "core/json.h"
+#include "core/lines.h"
 #include "tests/support/subprocess.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/train/judge/check_page.h"
@@ -127,6 +128,36 @@ TEST_F(JudgeTest, SaysWhatAModelHasSeenThatMatters) {
                       "was trained with them\n"),
       std::string::npos)
       << done.error;
+}
+
+TEST_F(JudgeTest, QueriesOfTrainingAreLeftOut) {
+  const fs::path file = *folder_ / "q.txt";
+  const auto judged = [&](const std::string& queries) {
+    write_file(file, queries);
+    return judge(*folder_ / "seen", "", {"--queries", file.string()});
+  };
+  const std::string pairs = read_file(tests::tiny_corpus() / "pairs.jsonl");
+  int trained = 0, held_out = 0;
+  for (const auto& [number, line] : Lines(pairs)) {
+    const std::string query = Json::parse(line).at("query").as_string(), typed = "  " + query + " !\n";
+    const tests::Finished found = judged(typed + "a zeppelin over a teapot\n");
+    ASSERT_EQ(found.code, 0) << found.error;
+    const std::string expansions = read_file(*folder_ / "seen/expansions.jsonl");
+    EXPECT_NE(expansions.find("a zeppelin over a teapot"), std::string::npos);
+    const std::string left_out =
+        "warning: " + file.string() + ": 1 of 2 queries, with which a model was trained, are left out\n";
+    const bool is_left_out = found.error.find(left_out) != std::string::npos;
+    EXPECT_EQ(expansions.find(Json(query + " !").dump()) == std::string::npos, is_left_out) << query;
+    ++(is_left_out ? trained : held_out);
+    if (is_left_out) {
+      const tests::Finished none = judged(typed);
+      EXPECT_EQ(none.code, 2);
+      EXPECT_EQ(none.error,
+                "error: " + file.string() + ": the models were trained with all of its 1 query; give others\n");
+    }
+    if (trained > 0 && (held_out > 0 || number > 8)) break;
+  }
+  EXPECT_GT(trained, 0);
 }
 
 constexpr const char* kServer = R"(import json, os, sys
