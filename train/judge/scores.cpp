@@ -101,6 +101,13 @@ Scores read_scores(const std::filesystem::path& path) {
   return out;
 }
 
+void check_metric(const HypothesisConfig& hypothesis) {
+  const std::vector<std::string>& names = metric_names();
+  if (std::ranges::find(names, hypothesis.metric) != names.end()) return;
+  user_error("the hypothesis \"{}\" is on the metric \"{}\", which there is not{}; there are {}", hypothesis.name,
+             hypothesis.metric, did_you_mean(hypothesis.metric, names), fmt::join(names, ", "));
+}
+
 std::vector<Tested> test_hypotheses(const std::vector<Scores>& units, const std::vector<HypothesisConfig>& hypotheses,
                                     const Bootstrap& bootstrap) {
   std::vector<Tested> out;

@@ -36,6 +36,9 @@ void write_scores(const std::filesystem::path& path, const Scores& scores);
 /// Throws UserError for a file that is none of them.
 Scores read_scores(const std::filesystem::path& path);
 
+/// Throws UserError where a hypothesis is on a metric that there is not.
+void check_metric(const HypothesisConfig& hypothesis);
+
 struct Tested {
   HypothesisConfig hypothesis;
   Estimate difference;
