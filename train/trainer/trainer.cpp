@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <deque>
-#include <functional>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -26,11 +24,11 @@
 #include "train/trainer/open_data.h"
 #include "train/trainer/placement.h"
 #include "train/trainer/prefix_shares.h"
+#include "train/trainer/run.h"
 #include "train/trainer/run_files.h"
 #include "train/trainer/run_state.h"
 #include "train/trainer/same_everywhere.h"
 #include "train/trainer/signals.h"
-#include "train/trainer/spikes.h"
 #include "train/trainer/start.h"
 #include "train/trainer/step.h"
 #include "train/trainer/validate.h"
@@ -43,12 +41,6 @@ namespace fs = std::filesystem;
 
 constexpr Index kProfiledSteps = 10;
 
-/// The weights are not finite, on every rank.
-class Diverged : public AgreedError {
- public:
-  using AgreedError::AgreedError;
-};
-
 /// What is in a run's folder beside its lock.
 std::vector<fs::path> entries_of(const fs::path& folder) {
   std::vector<fs::path> out;
@@ -59,69 +51,7 @@ std::vector<fs::path> entries_of(const fs::path& folder) {
   return out;
 }
 
-class Run {
- public:
-  Run(Recipe recipe, const TrainSettings& settings);
-  TrainOutcome train();
-
- private:
-  void begin();
-  void load(const std::optional<fs::path>& newest);
-  void share_product_choices();
-  void restore(const fs::path& checkpoint);
-  void start_step();
-  void finish_step();
-  void note_not_finite(const StepResult& result);
-  void note_spike(const StepResult& result, double limit);
-  bool rewind();
-  void look_around();
-  void finish_steps();
-  void do_validation();
-  void write_samples();
-  void begin_checkpoint();
-  void finish_checkpoint();
-  void finish_begun_checkpoint();
-  void try_checkpoint(const std::function<void()>& body);
-  void write_prefix_shares();
-  void write_run_file(bool finished) const;
-  Index trained() const {
-    const Parameters& parameters = step_->decoder().parameters();
-    return parameters.count() - parameters.count(ParameterGroup::frozen);
-  }
-  bool is_first() const { return ranks_->rank() == 0; }
-  double seconds() const { return seconds_before_ + progress_->seconds(); }
-  /// Of the last step that was started.
-  Index started() const { return state_.step + step_->under_way(); }
-
-  Recipe recipe_;
-  TrainSettings settings_;
-  Communicator alone_;
-  Communicator* ranks_;  // of which rank 0 alone writes to the folder, but for the parts of checkpoints
-  Placement placement_;
-  fs::path folder_;
-  std::optional<FolderLock> lock_;
-  TrainingData data_;
-  std::unique_ptr<TrainStep> step_;
-  std::unique_ptr<CheckpointWriter> writer_;
-  std::unique_ptr<MetricsWriter> metrics_;
-  std::unique_ptr<Progress> progress_;
-  PrefixShares prefix_shares_;
-
-  RunState state_;             // its loader, updates and seconds are brought up to date for a checkpoint
-  double seconds_before_ = 0;  // of earlier sessions
-  Index saved_ = -1;           // the step of the last checkpoint that is whole
-  Index begun_ = -1;           // the step of the last that was begun
-  int signal_ = 0;             // that stops the run: the greatest that any rank has received
-  struct Begun {
-    double limit = 0;                    // of its gradient's norm: above it is an outlier
-    double prefix_dropout = 0;           // at which it was drawn
-    std::vector<std::int64_t> examples;  // of the batch
-  };
-  std::deque<Begun> begun_steps_;  // those under way
-  Index spike_ = 0;                // the step from which to go back; 0: none
-  Json spike_line_;                // of the metrics, of that step
-  Index rewinds_ = 0;              // since the last checkpoint
-};
+}  // namespace
 
 Run::Run(Recipe recipe, const TrainSettings& settings)
     : recipe_(std::move(recipe)),
@@ -293,80 +223,6 @@ void Run::write_prefix_shares() {
   if (metrics_ && !line.is_null()) metrics_->write(line);
 }
 
-void Run::note_not_finite(const StepResult& result) {
-  progress_->clear();
-  warn("step {}: not finite: {}; the update is skipped", result.step, result.bad);
-  if (++state_.bad_steps < recipe_.train.non_finite_limit) return;
-  throw AgreedError(  // every rank has the same numbers
-      fmt::format("step {}: not finite: {}; {} {} in a row; lower optimizer.learning_rate, or look at the data",
-                  result.step, result.bad, state_.bad_steps, plural(state_.bad_steps, "time")));
-}
-
-void Run::note_spike(const StepResult& result, double limit) {
-  const SpikePolicy policy = recipe_.train.spikes.policy;
-  progress_->clear();
-  warn("step {}: a spike: the gradient's norm is {:.3g}, the limit {:.3g}{}", result.step, result.gradient_norm, limit,
-       policy == SpikePolicy::go_on ? "" : "; the update is skipped");
-  Json line;
-  if (metrics_) {
-    std::vector<std::string> pairs;
-    for (const std::int64_t example : begun_steps_.front().examples) {
-      const auto [source, pair] = data_.loader->locate(example);
-      const Shard& shard = data_.loader->source(source);
-      const std::string_view id = shard.id(pair);
-      pairs.push_back(id.empty() ? fmt::format("{}:{}", shard.path().filename().string(), pair) : std::string(id));
-    }
-    line = spike_line(result.step, result.gradient_norm, limit, names(policy)[static_cast<std::size_t>(policy)],
-                      std::move(pairs));
-    metrics_->write(line);
-  }
-  if (policy != SpikePolicy::rewind || spike_ != 0) return;
-  spike_ = result.step;
-  spike_line_ = std::move(line);
-}
-
-/// Back to the last regular checkpoint before the spike, and on with the pairs after it. A run that is stopped in
-/// between comes to the same spike, and does the same. False where there is none.
-bool Run::rewind() {
-  finish_steps();
-  finish_begun_checkpoint();
-  const Index spike = std::exchange(spike_, 0);
-  std::string path;
-  agree(*ranks_, "checkpoints", [&] {
-    if (!is_first()) return;
-    const Index every = recipe_.train.checkpoint_every;
-    const auto newest =
-        newest_checkpoint(folder_, [&](Index step) { return step < spike && every > 0 && step % every == 0; });
-    if (newest) path = newest->string();
-  });
-  path = text_of_rank_0(*ranks_, "checkpoints", path);
-  if (path.empty()) {
-    warn("step {}: there is no checkpoint before the spike to go back to; training goes on without its update", spike);
-    return false;
-  }
-  if (++rewinds_ > recipe_.train.spikes.rewinds) {
-    throw AgreedError(
-        fmt::format("step {}: a spike again, {} {} after going back to {}; lower optimizer.learning_rate, or look at "
-                    "the pairs that "
-                    "metrics.jsonl names",
-                    spike, recipe_.train.spikes.rewinds, plural(recipe_.train.spikes.rewinds, "time"), path));
-  }
-  agree(*ranks_, "weights", [&] { restore(path); });
-  agree(*ranks_, "folder", [&] {
-    if (!is_first()) return;
-    remove_checkpoints_after(folder_, state_.step);
-    metrics_.reset();
-    metrics_ = std::make_unique<MetricsWriter>(folder_ / "metrics.jsonl", state_.step);
-    spike_line_["kind"] = "rewind";  // the line of the spike itself is gone with those of the steps up to it
-    spike_line_["step"] = state_.step;
-    spike_line_["from"] = spike;
-    metrics_->write(spike_line_);
-  });
-  prefix_shares_ = PrefixShares(recipe_.train.steps);
-  warn("back to step {}; the pairs up to the spike are left out", state_.step);
-  return true;
-}
-
 /// After a step: whether a signal has come, so that all ranks stop after the same one, and whether a checkpoint that
 /// was begun is written everywhere.
 void Run::look_around() {
@@ -423,62 +279,6 @@ void Run::write_samples() {
     for (const Expansion& expansion : found.items) sample.expansions.push_back(expansion.text);
     metrics_->write(sample);
   }
-}
-
-/// None is under way.
-void Run::begin_checkpoint() {
-  state_.updates = step_->optimizer().steps();
-  state_.seconds = seconds();
-  state_.loader = data_.loader->state();
-  state_.placement = described(placement_);
-  state_.products = placement_.device == Device::cuda ? product_choices() : ProductChoices();
-  const std::unique_ptr<WholeMasters> masters = step_->ranks().gather_masters();
-  write_prefix_shares();  // before the checkpoint is there: a run that goes on from it counts from it
-  CheckpointContent content;
-  content.step = begun_ = state_.step;
-  if (is_first()) content.model = named_tensors(step_->decoder().parameters());
-  content.optimizer = step_->optimizer().state();
-  content.tokenizer = data_.tokenizer_path;
-  content.state = to_json(state_, recipe_, data_.prepared.fingerprint);
-  writer_->begin(std::move(content), CheckpointWriter::Tensors::copied);
-}
-
-/// Throws Diverged, Error where the disk does not take it.
-void Run::finish_checkpoint() {
-  if (metrics_) metrics_->sync();
-  try {
-    writer_->finish();
-  } catch (const NotFinite& error) {
-    throw Diverged(error.what());
-  }
-  saved_ = begun_;
-  rewinds_ = 0;
-  if (!is_first()) return;
-  try {
-    prune_checkpoints(folder_, {recipe_.train.keep, recipe_.train.keep_every, state_.best_step});
-    write_run_file(false);
-  } catch (const std::exception& error) {  // the checkpoint is whole, and the other ranks know nothing of this
-    progress_->clear();
-    warn("after the checkpoint of step {}: {}", saved_, error.what());
-  }
-}
-
-void Run::finish_begun_checkpoint() {
-  if (writer_->busy()) try_checkpoint([&] { finish_checkpoint(); });
-}
-
-/// A disk that does not take a checkpoint does not end the run.
-void Run::try_checkpoint(const std::function<void()>& body) {
-  progress_->pause();
-  try {
-    body();
-  } catch (const Diverged&) {  // no step mends them
-    throw;
-  } catch (const Error& error) {
-    progress_->clear();
-    warn("{}; training goes on", error.what());
-  }
-  progress_->resume();
 }
 
 void Run::write_run_file(bool finished) const {
@@ -576,8 +376,6 @@ TrainOutcome Run::train() {
   outcome.finished = finished;
   return outcome;
 }
-
-}  // namespace
 
 TrainOutcome train_stage(Recipe recipe, const TrainSettings& settings) {
   return Run(std::move(recipe), settings).train();
