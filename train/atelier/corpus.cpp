@@ -8,6 +8,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "train/atelier/commands.h"
@@ -260,10 +261,7 @@ void run_corpus(Model& model, const CorpusOptions& options) {
 }
 
 void run_captions(Model& model, const CaptionsOptions& options) {
-  std::error_code nothing;
-  if (std::filesystem::equivalent(options.images, options.out, nothing)) {
-    user_error("--out {} is what it reads; name another file", options.out.string());
-  }
+  require_other_file(options.out, options.images);
   const ImageList list = read_images(options.images, 0);
   Vector rows;
   for (const ImageRecord& image : list.images) {

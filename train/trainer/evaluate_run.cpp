@@ -8,7 +8,6 @@
 
 #include "train/corpus/baselines.h"
 #include "train/generate/tokenizer_codec.h"
-#include "train/log.h"
 #include "train/model/open_session.h"
 #include "train/trainer/open_run.h"
 #include "train/trainer/placement.h"
@@ -17,7 +16,7 @@ namespace unfurl::train {
 RunEvaluation evaluate_run(const std::filesystem::path& path, const std::vector<std::string>& sets,
                            const std::filesystem::path& pairs) {
   const auto [run, recipe, training, sources] = open_run(path, sets, pairs);
-  if (run.simulated) info("{}: trained on SIMULATED data: no real images are behind it", recipe.name);
+  say_if_simulated(run);
   const Placement placement = placement_of(recipe);
   RunEvaluation out;
   out.name = recipe.name;

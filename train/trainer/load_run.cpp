@@ -58,6 +58,10 @@ LoadedRun load_run(const std::filesystem::path& path, const Placement& placement
   return run;
 }
 
+void say_if_simulated(const LoadedRun& run) {
+  if (run.simulated) info("{}: trained on SIMULATED data: no real images are behind it", run.recipe.name);
+}
+
 LoadedModel load_model(const std::filesystem::path& path, const Placement& placement, DecodePrecision precision) {
   // A session together with the model it runs on.
   struct Owner {
@@ -65,7 +69,7 @@ LoadedModel load_model(const std::filesystem::path& path, const Placement& place
     std::unique_ptr<LanguageModel> session;  // goes first
   };
   LoadedRun run = load_run(path, placement);
-  if (run.simulated) info("{}: trained on SIMULATED data: no real images are behind it", run.recipe.name);
+  say_if_simulated(run);
   const auto owner = std::make_shared<Owner>();
   owner->decoder = std::move(run.decoder);
   owner->session = open_session(*owner->decoder, precision);

@@ -27,6 +27,9 @@ Recipe recipe_of(const Json& state, const std::filesystem::path& checkpoint);
 /// none, or it is damaged. The model is without gradients.
 LoadedRun load_run(const std::filesystem::path& path, const Placement& placement = {});
 
+/// One line to the user, where no real images are behind it.
+void say_if_simulated(const LoadedRun& run);
+
 /// The same, ready to generate: what `expand` takes. `precision` is of a step's weights on the CPU.
 LoadedModel load_model(const std::filesystem::path& path, const Placement& placement, DecodePrecision precision);
 

@@ -66,11 +66,9 @@ std::string described(const Cluster& cluster) {
   return fmt::format(
       "assumed, not measured: {} GPUs of {:.0f} TFLOP/s, of which one alone reaches {:.0f} %; {} a node, each with "
       "{:g} GB/s\nto the others there and {:g} GB/s to other nodes; {:g} us a message, of which each bucket of "
-      "gradients "
-      "takes one to\nevery other rank and one back; gradients are summed beside the backward pass of the last "
-      "micro-batch where\ntrain.overlap is true, at no cost to it; a host makes the batches of its GPUs during the "
-      "step "
-      "before, at {:g}M tokens/s\n",
+      "gradients takes one to\nevery other rank and one back; gradients are summed beside the backward pass of the "
+      "last micro-batch where\ntrain.overlap is true, at no cost to it; a host makes the batches of its GPUs during "
+      "the step before, at {:g}M tokens/s\n",
       cluster.gpu, peak_of(cluster) / 1e12, 100 * cluster.share, cluster.ranks_per_node, cluster.node_bandwidth / 1e9,
       cluster.network_bandwidth / 1e9, cluster.latency * 1e6, cluster.host_rate / 1e6);
 }

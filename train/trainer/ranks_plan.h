@@ -9,9 +9,7 @@
 //   exposed         of it, what a step waits for. Gradients are summed beside the backward pass of a rank's last
 //                   micro-batch, two thirds of its compute: what takes longer is exposed, and always the bucket that is
 //                   whole last. The weights' way back is exposed, and with train.overlap: false everything
-//   host            a host makes the micro-batches of its ranks, each rank its own, while their GPUs do the step
-//   before:
-//                   it counts where that is shorter
+//   host            of the micro-batches of its ranks, each made by its own, while their GPUs do the step before
 //
 // A step is compute plus what is exposed, or the host's work where that is longer: products beside which a collective
 // runs are taken to lose nothing by it, which is optimistic, and a step that overlaps nothing is told beside it. A rank

@@ -209,7 +209,7 @@ Corpus corpus(const WorldConfig& config, std::int64_t images) {
   const fs::path read = folder / "images.jsonl";
   const std::string before = read_file(read);
   EXPECT_EQ(tests::error_of([&] { run_captions(model, {.images = read, .out = read}); }),
-            "--out " + read.string() + " is what it reads; name another file");
+            read.string() + " is read and would be overwritten; name another output");
   EXPECT_EQ(read_file(read), before);
   made.size = static_cast<std::size_t>(config.embedding_size);
   return made;
